@@ -1,0 +1,193 @@
+"""Folding: the inbox's records become rows of the DuckDB file, in large batches, each one transaction.
+
+Content keys become BIGINT ids, rows that are there already are skipped, and every batch leaves a
+row in `batch` whose hash is chained to the one before. A fold that was cut off is simply done again:
+the DuckDB file says which inbox records it holds.
+"""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ledger.errors import LedgerDamaged
+from ledger.inbox import Head
+from ledger.keys import now_us
+from ledger.schema import BATCH_DDL, META_DDL, SCHEMA_VERSION, TABLES, Table
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+MAX_ROWS = 20_000  # holds the file for well under a second
+
+
+def first_row(
+    db: "duckdb.DuckDBPyConnection", sql: str, params: Sequence[Any] = ()
+) -> tuple[Any, ...] | None:
+    """The first row of a statement, read to its end: DuckDB starts no other before that."""
+    rows = db.execute(sql, list(params)).fetchall()
+    return rows[0] if rows else None
+
+
+def prepare(db: "duckdb.DuckDBPyConnection") -> None:
+    """Creates what is missing in a new file. Raises LedgerDamaged for another schema version."""
+    db.execute(META_DDL)
+    found = first_row(db, "SELECT schema_version FROM meta")
+    if found is None:
+        db.execute("INSERT INTO meta VALUES (?)", [SCHEMA_VERSION])
+        db.execute(BATCH_DDL)
+        for table in TABLES.values():
+            db.execute(table.ddl())
+    elif found[0] != SCHEMA_VERSION:
+        raise LedgerDamaged(
+            f"the ledger's DuckDB file has schema version {found[0]}, this Tutelage reads version "
+            f"{SCHEMA_VERSION}: use the Tutelage that wrote it, or give `run:` another folder."
+        )
+
+
+def last_batch(db: "duckdb.DuckDBPyConnection") -> Head:
+    """The newest batch that the DuckDB file holds."""
+    row = first_row(
+        db, "SELECT sequence, hash, inbox_seq FROM batch ORDER BY sequence DESC LIMIT 1"
+    )
+    return Head(*row) if row else Head(0, "", 0)
+
+
+def fold_records(db: "duckdb.DuckDBPyConnection", records: list[tuple[int, str, bytes]]) -> Head:
+    """Writes inbox records (seq, table, JSON), in their order, as one batch; returns the new head.
+
+    Records that the file holds already (a kill came between its commit and the inbox's) are left out.
+    """
+    before = last_batch(db)
+    by_table: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for seq, table, body in records:
+        if seq > before.inbox_seq:
+            by_table[table].extend(json.loads(body))
+    if not by_table:
+        return Head(before.sequence, before.hash, records[-1][0])
+    sequence = before.sequence + 1
+    digest = hashlib.sha256(before.hash.encode())
+    count = 0
+    db.execute("BEGIN")
+    for name, table in TABLES.items():
+        if name in by_table:
+            count += _insert(db, table, _arrow(table, by_table[name]), sequence)
+            if not table.wide:
+                digest.update(batch_digest(db, name, sequence).encode())
+    head = Head(sequence, digest.hexdigest(), records[-1][0])
+    db.execute(
+        "INSERT INTO batch VALUES (?, ?, ?, ?, make_timestamp(?))",
+        [sequence, count, head.hash, head.inbox_seq, now_us()],
+    )
+    db.execute("COMMIT")
+    return head
+
+
+def batch_digest(db: "duckdb.DuckDBPyConnection", table: str, sequence: int) -> str:
+    """SHA-256 over the rows of one table in one batch, as JSON lines in the order of their ids."""
+    row = first_row(
+        db,
+        f"SELECT sha256(coalesce(string_agg(to_json(r)::VARCHAR, chr(10) ORDER BY r.id), '')) "
+        f"FROM {table} r WHERE r.batch = ?",
+        [sequence],
+    )
+    assert row is not None
+    return f"{table}:{row[0]}"
+
+
+def verify_chain(db: "duckdb.DuckDBPyConnection") -> None:
+    """Recomputes every batch's hash. Raises LedgerDamaged naming the first batch that was altered."""
+    previous = ""
+    for sequence, expected in db.execute(
+        "SELECT sequence, hash FROM batch ORDER BY sequence"
+    ).fetchall():
+        digest = hashlib.sha256(previous.encode())
+        for name, table in TABLES.items():
+            if not table.wide and _touched(db, name, sequence):
+                digest.update(batch_digest(db, name, sequence).encode())
+        if digest.hexdigest() != expected:
+            raise LedgerDamaged(
+                f"batch {sequence} of the ledger does not match its hash {expected}: rows were "
+                "altered after they were written; restore the file from a backup."
+            )
+        previous = expected
+
+
+def _touched(db: "duckdb.DuckDBPyConnection", table: str, sequence: int) -> bool:
+    query = f"SELECT 1 FROM {table} WHERE batch = ? LIMIT 1"
+    return first_row(db, query, [sequence]) is not None
+
+
+def _arrow(table: Table, rows: list[dict[str, Any]]) -> "pa.Table":
+    import numpy as np
+    import pyarrow as pa
+
+    types = {
+        "VARCHAR": pa.string(),
+        "BIGINT": pa.int64(),
+        "DOUBLE": pa.float64(),
+        "BOOLEAN": pa.bool_(),
+        "TIMESTAMP": pa.timestamp("us"),
+        "FLOAT[]": pa.list_(pa.float32()),
+    }
+    data: dict[str, Any] = {"_n": pa.array(range(len(rows)), pa.int64())}
+    for column in table.columns:
+        values = [row[column.name] for row in rows]
+        if column.type == "FLOAT[]":
+            values = [np.frombuffer(bytes.fromhex(value), "<f4") for value in values]
+        type_ = pa.string() if column.refers_to else types[column.type]
+        data[column.name] = pa.array(values, type_)
+    return pa.table(data)
+
+
+def _insert(
+    db: "duckdb.DuckDBPyConnection", table: Table, incoming: "pa.Table", sequence: int
+) -> int:
+    """Inserts `incoming` (keys for references) into `table`; returns how many rows were new."""
+    db.register("incoming", incoming)
+    joins, columns = [], []
+    for column in table.columns:
+        if column.refers_to:
+            alias = f"r_{column.name}"
+            joins.append(
+                f"LEFT JOIN (SELECT key, max(id) AS id FROM {column.refers_to} WHERE key IN "
+                f'(SELECT "{column.name}" FROM incoming) GROUP BY key) {alias} '
+                f'ON {alias}.key = i."{column.name}"'
+            )
+            columns.append(f'{alias}.id AS "{column.name}"')
+        else:
+            columns.append(f'i."{column.name}"')
+    select = f"SELECT i._n, {', '.join(columns)} FROM incoming i {' '.join(joins)}"
+    _check_references(db, table)
+    where = ""
+    if table.unique:
+        key = ", ".join(f'"{name}"' for name in table.unique)
+        match = " AND ".join(f't."{name}" = s."{name}"' for name in table.unique)
+        select = f"SELECT * FROM ({select}) QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY _n) = 1"
+        where = f"WHERE NOT EXISTS (SELECT 1 FROM {table.name} t WHERE {match})"
+    names = ", ".join(f'"{column.name}"' for column in table.columns)
+    start = f"(SELECT coalesce(max(id), 0) FROM {table.name})"
+    inserted = first_row(
+        db,
+        f"INSERT INTO {table.name} SELECT {start} + row_number() OVER (ORDER BY _n), ?, {names} "
+        f"FROM ({select}) s {where}",
+        [sequence],
+    )
+    db.unregister("incoming")
+    return int(inserted[0]) if inserted else 0
+
+
+def _check_references(db: "duckdb.DuckDBPyConnection", table: Table) -> None:
+    """A row may refer to nothing (NULL), but never to a key that was not put before it."""
+    for column in table.columns:
+        if column.refers_to:
+            lost = first_row(
+                db,
+                f'SELECT "{column.name}" FROM incoming WHERE "{column.name}" IS NOT NULL AND '
+                f'"{column.name}" NOT IN (SELECT key FROM {column.refers_to}) LIMIT 1',
+            )
+            assert lost is None, (
+                f"{table.name}.{column.name} names {lost}, not in {column.refers_to}"
+            )
