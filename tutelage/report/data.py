@@ -1,0 +1,282 @@
+"""What the report shows, as plain frozen dataclasses: no ledger, no file, no figure computed here.
+
+`tutelage` fills a `ReportData` from the ledger and the results; `page.render` draws it. All of it
+is `str`, `int`, `float`, `bool`, `None`, a tuple or a `dict` of these, so `dataclasses.asdict`
+gives JSON. Rates and shares run from 0 to 1, money is in USD, sizes in MiB, times in seconds. An
+empty tuple or `None` means "this run has no such thing": its section is left out. Text may be
+hostile: it is escaped when the page is drawn, never here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Decision = Literal["yes", "no", "not enough data"]
+UNSURE = "unsure"  # the task of prompts whose classifier probability is below the floor
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean with its 95 % interval over `n` items."""
+
+    mean: float
+    lo: float
+    hi: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    """How one task came out on the test items; difference = student - (1 - within) * teacher."""
+
+    task: str
+    chosen: str  # the routed teacher
+    runner_up: str | None
+    reason: str  # why the route is as it is, one sentence
+    guarded: bool  # the guard sent the task to the best single teacher
+    baseline: Estimate | None = None
+    student: Estimate | None = None
+    teachers: dict[str, Estimate] = field(default_factory=dict)  # the chosen one at least
+    verdict: Decision | None = None  # None: not evaluated yet
+    verdict_reason: str = ""
+    difference: float | None = None
+    lower: float | None = None  # one-sided 95 % bounds of the difference
+    upper: float | None = None
+    mcnemar_p: float | None = None  # student against baseline, paired
+
+
+@dataclass(frozen=True, slots=True)
+class Strength:
+    """One cell of teachers x tasks: a teacher's score on the probes of a task."""
+
+    teacher: str
+    task: str
+    estimate: Estimate
+    chosen: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCount:
+    """Prompts that the classifier gave to a task; `unsure` is a task here."""
+
+    task: str
+    prompts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A prompt on the 2-D map, with its task and the classifier's probability."""
+
+    x: float
+    y: float
+    task: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Prompts of `task` that `teacher` answered, and how many of those answers are in the mix."""
+
+    task: str
+    teacher: str
+    answers: int
+    mixed: int  # distinct samples; what is missing was dropped by a filter or left over
+
+
+@dataclass(frozen=True, slots=True)
+class MixCell:
+    """Members of the mix of one stage, task and teacher; repeats count."""
+
+    stage: str
+    task: str
+    teacher: str
+    samples: int
+    tokens: int  # trained completion tokens under the student's tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class MixStage:
+    """A named stage of the curriculum; `until` is its end as a share of the whole training."""
+
+    name: str
+    order: str
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Samples that one filter took out."""
+
+    filter: str
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """The mix: its unit and total as asked, what is in it, and what the filters dropped."""
+
+    unit: str  # samples | tokens
+    total: int
+    stages: tuple[MixStage, ...]
+    cells: tuple[MixCell, ...]
+    drops: tuple[Drop, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StageStart:
+    """The optimiser step at which a stage of the curriculum begins."""
+
+    stage: str
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """The training run: base model, steps, and its loss as (step, loss)."""
+
+    base: str
+    signal: str
+    steps: int
+    seconds: float
+    loss: tuple[tuple[int, float], ...] = ()
+    stage_starts: tuple[StageStart, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """One model on the speed prompts, in a process of its own. None: not measured or not known."""
+
+    model: str
+    role: Literal["student", "teacher", "baseline"]
+    tokens_per_s: float | None = None
+    peak_rss_mib: float | None = None
+    disk_mib: float | None = None
+    usd_per_1000: float | None = None  # per 1,000 answers
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherCost:
+    """What one teacher's answers took, probes included."""
+
+    teacher: str
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    usd: float | None  # None: the price is not known
+    price_source: str = ""
+    forecast_usd: float | None = None  # what `plan` had foreseen
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A labelled example near the story's prompt; `similarity` is the cosine."""
+
+    text: str
+    task: str
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class FilterWord:
+    """What one filter said about the story's sample."""
+
+    filter: str
+    passed: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MixPosition:
+    """A place of the story's sample in the mix's order."""
+
+    stage: str
+    position: int
+    repeat: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """One sample's whole way from prompt to student."""
+
+    sample: str  # key
+    prompt: str
+    source: str
+    licence: str
+    task: str
+    probability: float
+    nearest: tuple[Neighbour, ...]
+    strengths: tuple[Strength, ...]  # every teacher on this task
+    teacher: str
+    model: str
+    reason: str
+    request: str  # key
+    state: str
+    attempts: int
+    seconds: float | None
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float | None
+    answer: str
+    filters: tuple[FilterWord, ...] = ()
+    positions: tuple[MixPosition, ...] = ()
+    student: str = ""  # key of the student run that learned from it
+    times_consumed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Licence:
+    """Terms of a teacher, a source of prompts or the base model."""
+
+    kind: str
+    subject: str
+    licence: str
+
+
+@dataclass(frozen=True, slots=True)
+class StageTime:
+    """Seconds that the run which did the work spent in a stage."""
+
+    stage: str
+    seconds: float
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command worth typing next, and what it is for."""
+
+    command: str
+    purpose: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReportData:
+    """Everything the page needs. Order in tuples is the order on the page."""
+
+    name: str
+    created: str  # as it is to be read, e.g. 2026-11-24 21:19 UTC
+    seed: int
+    run: str  # the run folder, as the user wrote it
+    verdict: Decision | None  # None: the run has not come to `evaluate` yet
+    sentence: str  # the answer to "did it work?", one or two sentences
+    within: float = 0.05  # the recipe's margin
+    teachers: tuple[str, ...] = ()  # in recipe order: fixes their colours
+    tasks: tuple[TaskResult, ...] = ()
+    strengths: tuple[Strength, ...] = ()
+    prompts: tuple[TaskCount, ...] = ()
+    points: tuple[Point, ...] = ()  # a sample; beyond 3,000 the page thins it
+    flow: tuple[Flow, ...] = ()
+    mix: Mix | None = None
+    training: Training | None = None
+    speeds: tuple[Speed, ...] = ()
+    speed_note: str = ""  # what was measured: prompts, max_tokens, batch, machine
+    costs: tuple[TeacherCost, ...] = ()
+    story: Story | None = None
+    recipe: str = ""  # the YAML as run
+    versions: dict[str, str] = field(default_factory=dict)
+    hashes: dict[str, str] = field(default_factory=dict)  # lock, plan, ledger head, student weights
+    stages: tuple[StageTime, ...] = ()
+    licences: tuple[Licence, ...] = ()
+    consequences: tuple[str, ...] = ()  # what follows from the result, sentences
+    commands: tuple[Command, ...] = ()
