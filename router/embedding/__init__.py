@@ -1,0 +1,16 @@
+"""Embeddings of prompts, quick on a processor, and cached in the ledger by prompt and model."""
+
+from router.embedding.cache import EmbeddingProgress, cached_vectors, embed
+from router.embedding.embedder import Embedder
+from router.embedding.locating import EmbedderUnavailable, load_embedder
+from router.embedding.mapping import map_2d
+
+__all__ = [
+    "Embedder",
+    "EmbedderUnavailable",
+    "EmbeddingProgress",
+    "cached_vectors",
+    "embed",
+    "load_embedder",
+    "map_2d",
+]

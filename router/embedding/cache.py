@@ -1,0 +1,109 @@
+"""Embeds prompts through the ledger: what has a vector there is not embedded again.
+
+Prompts are embedded in chunks that the list of prompts alone decides, each chunk in one commit. So
+a run that was killed and goes on ends with the same bytes as one that was not.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ledger.prompts import Prompt
+from ledger.store import Ledger
+from router.embedding.embedder import Embedder
+
+if TYPE_CHECKING:
+    import numpy as np
+
+CHUNK_TEXTS = 1024
+
+CACHED = """
+SELECT prompt.key, embedding.vector FROM embedding JOIN prompt ON embedding.prompt = prompt.id
+WHERE embedding.model = ? AND prompt.key IN (SELECT unnest(CAST(? AS VARCHAR[])))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingProgress:
+    """Different prompts with a vector out of `total`; `reused` ones were in the ledger before."""
+
+    done: int
+    total: int
+    reused: int
+    elapsed_s: float
+
+
+def embed(
+    ledger: Ledger,
+    prompts: Sequence[Prompt],
+    embedder: Embedder,
+    on_progress: Callable[[EmbeddingProgress], None] | None = None,
+) -> "np.ndarray":
+    """Unit vectors of the prompts' texts, float32 (N, D), in the order of `prompts`.
+
+    The ledger must be open for writing and hold the prompts' rows (waiting in the inbox will do).
+    What it has no vector for is embedded and put, durable chunk by chunk; if nothing is missing, no
+    model is loaded.
+    """
+    import numpy as np
+
+    started = time.monotonic()
+    ledger.fold()
+    vectors = cached_vectors(ledger, prompts, embedder)
+    total, reused = len({prompt.key for prompt in prompts}), len(vectors)
+
+    def report() -> None:
+        if on_progress:
+            elapsed_s = time.monotonic() - started
+            on_progress(EmbeddingProgress(len(vectors), total, reused, elapsed_s))
+
+    report()
+    for chunk in _chunks(prompts):
+        missing = [prompt for prompt in chunk if prompt.key not in vectors]
+        if missing:
+            _embed_chunk(ledger, missing, embedder, vectors)
+            report()
+    if not prompts:
+        return np.zeros((0, 0), np.float32)
+    return np.stack([vectors[prompt.key] for prompt in prompts])
+
+
+def cached_vectors(
+    ledger: Ledger, prompts: Sequence[Prompt], embedder: Embedder
+) -> dict[str, "np.ndarray"]:
+    """Prompt key -> vector, where it is folded; only reads the ledger, and loads no model."""
+    import numpy as np
+
+    keys = sorted({prompt.key for prompt in prompts})
+    table = ledger.arrow(CACHED, [embedder.key, keys])
+    flat = table["vector"].combine_chunks()
+    if not len(flat):
+        return {}
+    matrix = np.asarray(flat.flatten(), dtype=np.float32).reshape(len(flat), -1)
+    return dict(zip(table["key"].to_pylist(), matrix, strict=True))
+
+
+def _chunks(prompts: Sequence[Prompt]) -> list[list[Prompt]]:
+    """The different prompts by length and text, so that a chunk wastes little on padding, and
+    prompts of equal text are together."""
+    by_text: dict[str, dict[str, Prompt]] = {}
+    for prompt in prompts:
+        by_text.setdefault(prompt.text, {})[prompt.key] = prompt
+    texts = sorted(by_text, key=lambda text: (len(text), text))
+    return [
+        [prompt for text in texts[start : start + CHUNK_TEXTS] for prompt in by_text[text].values()]
+        for start in range(0, len(texts), CHUNK_TEXTS)
+    ]
+
+
+def _embed_chunk(
+    ledger: Ledger, prompts: list[Prompt], embedder: Embedder, vectors: dict[str, "np.ndarray"]
+) -> None:
+    encoded = embedder.encode([prompt.text for prompt in prompts])
+    rows: list[dict[str, Any]] = []
+    for prompt, vector in zip(prompts, encoded, strict=True):
+        data = vector.astype("<f4").tobytes()
+        rows.append({"prompt": prompt.key, "model": embedder.key, "vector": data})
+        vectors[prompt.key] = vector
+    ledger.put("embedding", rows)

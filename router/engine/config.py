@@ -1,0 +1,49 @@
+"""The recipe's `generate:` section: how answers are drawn, paid for and tried again."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from ledger.section import Section
+
+
+class GenerateConfig(Section):
+    """How answers are bought."""
+
+    temperature: float = Field(
+        default=0.0, ge=0, le=2, description="Sampling temperature; 0 is greedy."
+    )
+    top_p: float = Field(
+        default=1.0, gt=0, le=1, description="Nucleus sampling; reads only above temperature 0."
+    )
+    max_tokens: int = Field(
+        default=512, gt=0, description="Longest answer; raising it re-buys only truncated answers."
+    )
+    seed: int | None = Field(
+        default=None, description="Seed of the sampling; reads only above temperature 0."
+    )
+    budget_usd: float | None = Field(
+        default=None,
+        ge=0,
+        description="Most that a run may spend on all teachers, in USD; no call starts that could "
+        "pass it.",
+    )
+    on_unknown_price: Literal["stop", "allow"] = Field(
+        default="stop",
+        description="`stop` asks for a price before buying from a teacher without one; `allow` "
+        "buys, outside every cap.",
+    )
+    deadline_s: float = Field(
+        default=120.0, gt=0, description="Longest that one call to a server may take, in seconds."
+    )
+    retries: int = Field(
+        default=4,
+        ge=0,
+        description="How often a call that failed for a passing reason is repeated.",
+    )
+    margin: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Answers bought beyond the mix's need, for those that filters drop.",
+    )

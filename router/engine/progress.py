@@ -1,0 +1,104 @@
+"""What a purchase tells while it goes on, and when it is over."""
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from router.engine.recording import Outcome
+
+
+@dataclass(slots=True)
+class Failure:
+    """Requests that ended alike: of which teacher, how many, and one of their reasons."""
+
+    teacher: str
+    state: str
+    count: int
+    example: str
+
+
+@dataclass(slots=True)
+class TeacherProgress:
+    """One teacher's part. `done` ended with a sample, `failed` without; `tokens` are answers'."""
+
+    total: int
+    done: int = 0
+    failed: int = 0
+    in_flight: int = 0
+    tokens: int = 0
+    cost_usd: float = 0.0
+    states: Counter[str] = field(default_factory=Counter)
+    failures: dict[str, Failure] = field(default_factory=dict)  # by error class
+
+    @property
+    def errors(self) -> dict[str, int]:
+        """How many requests ended without a sample, by error class."""
+        return {name: failure.count for name, failure in self.failures.items()}
+
+    def add(self, outcome: Outcome) -> None:
+        """Counts one outcome."""
+        self.cost_usd += outcome.cost_usd or 0.0
+        self.states[outcome.state] += 1
+        if outcome.answer is not None:
+            self.done += 1
+            self.tokens += outcome.answer.completion_tokens or 0
+            return
+        self.failed += 1
+        failure = self.failures.setdefault(
+            outcome.error_class or outcome.state,
+            Failure(outcome.work.request.teacher, outcome.state, 0, outcome.reason),
+        )
+        failure.count += 1
+
+
+@dataclass(slots=True)
+class Progress:
+    """A purchase as it stands, by teacher's name. `reused` requests were finished before."""
+
+    teachers: dict[str, TeacherProgress]
+    reused: int
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the purchase began."""
+        return time.monotonic() - self.started
+
+
+@dataclass(slots=True)
+class Purchase:
+    """What came of a purchase. `states` counts every request asked for, by its state now.
+
+    `failures` is by error class, over all teachers, with one teacher's example.
+    """
+
+    states: dict[str, int]
+    bought: int
+    reused: int
+    cost_usd: float
+    tokens: int
+    seconds: float
+    failures: dict[str, Failure]
+
+
+def summary(progress: Progress, reused_states: Counter[str]) -> Purchase:
+    """Counts how a purchase ended."""
+    states = Counter(reused_states)
+    failures: dict[str, Failure] = {}
+    parts = progress.teachers.values()
+    for part in parts:
+        states.update(part.states)
+        for name, failure in part.failures.items():
+            total = failures.setdefault(
+                name, Failure(failure.teacher, failure.state, 0, failure.example)
+            )
+            total.count += failure.count
+    return Purchase(
+        states=dict(states),
+        bought=sum(part.done for part in parts),
+        reused=progress.reused,
+        cost_usd=sum(part.cost_usd for part in parts),
+        tokens=sum(part.tokens for part in parts),
+        seconds=progress.elapsed_s,
+        failures=failures,
+    )

@@ -1,0 +1,171 @@
+"""Outcomes: how each request ended, and the ledger rows that say so.
+
+An answer's text is stored exactly, NUL, ESC and bidi marks included. Text with a lone surrogate
+(half of a character) is not Unicode and no ledger can hold it: such a request ends `invalid`, class
+`not_unicode`, without a sample.
+"""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ledger.keys import now_us, sample_key, text_hash
+from ledger.store import Ledger
+from router.engine.requests import Work
+from router.teachers.errors import CallError
+from router.teachers.protocol import STATE_OF_FINISH, Answer, Sampling, Teacher
+
+Row = dict[str, Any]
+MAX_REASON = 500
+
+
+@dataclass(slots=True)
+class Outcome:
+    """The end of one request, with all that its attempts cost."""
+
+    work: Work
+    state: str
+    reason: str = ""
+    error_class: str | None = None
+    answer: Answer | None = None
+    attempts: int = 0
+    started_at: int | None = None
+    cost_usd: float | None = 0.0
+    price_source: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What all rows of one purchase share."""
+
+    sampling: Sampling
+    stage: str
+    run: str
+    queued_at: int
+
+
+class Commits:
+    """Puts batches into the ledger without making the caller wait; the ledger groups them.
+
+    They are not cancelled when the purchase is: what arrived is kept.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._pending: set[asyncio.Task[None]] = set()
+        self._error: BaseException | None = None
+
+    def put(self, batch: Sequence[tuple[str, list[Row]]]) -> None:
+        """Starts a commit."""
+        task = asyncio.create_task(self._ledger.aput_all(batch))
+        self._pending.add(task)
+        task.add_done_callback(self._done)
+
+    def check(self) -> None:
+        """Raises what a commit raised, so that nothing more is bought that cannot be kept."""
+        if self._error is not None:
+            raise self._error
+
+    async def all_done(self) -> None:
+        """Waits until everything is durable. Raises what a commit raised."""
+        while self._pending:
+            await asyncio.wait(self._pending)
+        self.check()
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._pending.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._error = task.exception()
+
+
+def ended(work: Work, error: CallError) -> Outcome:
+    """The outcome of a request whose last attempt raised `error`."""
+    return Outcome(work, error.state, str(error), error.error_class)
+
+
+def answered(work: Work, answer: Answer) -> Outcome:
+    """The outcome of an answer: one of the states with a sample, or `invalid`."""
+    if not _is_unicode(answer):
+        reason = "the answer holds half of a character (a lone surrogate)"
+        return Outcome(work, "invalid", reason, "not_unicode")
+    state = STATE_OF_FINISH.get(answer.finish_reason)
+    if state is None:
+        reason = f"the answer ended with finish reason {answer.finish_reason!r}"
+        return Outcome(work, "invalid", reason, "finish_reason")
+    return Outcome(work, state, f"finish reason {answer.finish_reason}", answer=answer)
+
+
+def batch_of(
+    outcomes: Sequence[Outcome], teacher: Teacher, context: Context
+) -> list[tuple[str, list[Row]]]:
+    """The rows of several outcomes of one teacher, ready for `Ledger.put_all`."""
+    at = now_us()
+    requests = [_request_row(outcome, teacher, context, at) for outcome in outcomes]
+    samples: list[Row] = []
+    texts: list[Row] = []
+    for outcome in outcomes:
+        if outcome.answer is not None:
+            sample = _sample_row(outcome, outcome.answer, teacher, at)
+            samples.append(sample)
+            texts.append(_text_row(sample["key"], outcome.answer))
+    tables = [("request", requests), ("sample", samples), ("sample_text", texts)]
+    return [(table, rows) for table, rows in tables if rows]
+
+
+def _request_row(outcome: Outcome, teacher: Teacher, context: Context, at: int) -> Row:
+    answer = outcome.answer
+    return {
+        "key": outcome.work.key,
+        "prompt": outcome.work.request.prompt.key,
+        "teacher": teacher.key,
+        "n": outcome.work.request.n,
+        "sampling": json.dumps(context.sampling.key_fields, sort_keys=True),
+        "max_tokens": context.sampling.max_tokens,
+        "state": outcome.state,
+        "reason": _storable(outcome.reason)[:MAX_REASON],
+        "error_class": outcome.error_class,
+        "attempts": outcome.attempts,
+        "queued_at": context.queued_at,
+        "started_at": outcome.started_at,
+        "ended_at": at,
+        "prompt_tokens": answer.prompt_tokens if answer else None,
+        "completion_tokens": answer.completion_tokens if answer else None,
+        "cost_usd": outcome.cost_usd,
+        "price_source": outcome.price_source,
+        "stage": context.stage,
+        "run": context.run,
+    }
+
+
+def _sample_row(outcome: Outcome, answer: Answer, teacher: Teacher, at: int) -> Row:
+    return {
+        "key": sample_key(outcome.work.key, answer.text),
+        "request": outcome.work.key,
+        "prompt": outcome.work.request.prompt.key,
+        "teacher": teacher.key,
+        "text_sha": text_hash(answer.text),
+        "finish_reason": answer.finish_reason,
+        "completion_tokens": answer.completion_tokens,
+        "at": at,
+    }
+
+
+def _text_row(sample: str, answer: Answer) -> Row:
+    return {
+        "sample": sample,
+        "text": answer.text,
+        "reasoning": answer.reasoning,
+        "raw": answer.raw,
+    }
+
+
+def _is_unicode(answer: Answer) -> bool:
+    return all(
+        _storable(text) == text for text in (answer.text, answer.reasoning, answer.raw) if text
+    )
+
+
+def _storable(text: str) -> str:
+    return text.encode("utf-8", errors="replace").decode("utf-8")

@@ -1,0 +1,141 @@
+"""Reads OpenAI-style chat completions, and trusts nothing in them.
+
+A body that is not what it should be ends its request `invalid`, with a class that says how. Bodies
+that a proxy may have broken (HTML, torn JSON) are tried again; an empty answer or one from another
+model is not.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from router.teachers.errors import CallError
+from router.teachers.protocol import Answer
+
+# Other words for the same ends.
+FINISH = {
+    "stop": "stop",
+    "eos": "stop",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "tool_use": "tool_calls",
+    "length": "length",
+    "max_tokens": "length",
+    "content_filter": "content_filter",
+    "refusal": "refusal",
+}
+# A provider's alias is answered by its dated version: `m` by `m-2026-01-31`, `m-20260131`.
+DATED = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8}|\d{4})")
+
+
+def parse(body: bytes) -> Any:
+    """The JSON in a body that came with status 200. Raises CallError."""
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _invalid("not_unicode", "the answer is not UTF-8", transient=True) from error
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        if text.lstrip()[:1] == "<":
+            raise _invalid(
+                "html", "the answer is HTML, not JSON: does `url:` end with /v1?", transient=True
+            ) from error
+        raise _invalid("broken_json", f"the answer is not JSON: {error}", transient=True) from error
+
+
+def read(payload: Any, asked: str, allowed: Sequence[str], raw: str) -> Answer:
+    """The answer in a chat completion, without its cost. Raises CallError."""
+    if not isinstance(payload, dict):
+        raise _invalid("no_choices", "the answer is JSON, but not an object")
+    if payload.get("error"):
+        raise _error_in_200(payload["error"])
+    model = _checked_model(payload.get("model"), asked, allowed)
+    choices = payload.get("choices")
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        raise _invalid("no_choices", "the answer has no choices")
+    message = choices[0].get("message")
+    if not isinstance(message, dict):
+        raise _invalid("no_message", "the answer's choice has no message")
+    finish = _finish(choices[0].get("finish_reason"), message)
+    return Answer(
+        text=_text(message, finish),
+        finish_reason=finish,
+        prompt_tokens=_count(payload, "prompt_tokens"),
+        completion_tokens=_count(payload, "completion_tokens"),
+        model=model,
+        cost_usd=None,
+        price_source="unknown",
+        reasoning=_reasoning(message),
+        raw=raw,
+    )
+
+
+def _finish(reason: Any, message: dict[str, Any]) -> str:
+    if reason is None:
+        raise _invalid("no_finish_reason", "the answer has no finish reason: it may be cut short")
+    if reason == "stop" and isinstance(message.get("refusal"), str):
+        return "refusal"
+    known = FINISH.get(reason) if isinstance(reason, str) else None
+    if known is None:
+        raise _invalid("finish_reason", f"the answer ended with finish reason {str(reason)[:80]!r}")
+    return known
+
+
+def _text(message: dict[str, Any], finish: str) -> str:
+    content = message.get("content")
+    if isinstance(content, list):
+        parts = [part.get("text") for part in content if isinstance(part, dict)]
+        content = "".join(part for part in parts if isinstance(part, str))
+    if finish == "refusal" and not content:
+        content = message.get("refusal")
+    if content is not None and not isinstance(content, str):
+        raise _invalid("no_text", f"the answer's content is a {type(content).__name__}, not text")
+    if content or finish in ("content_filter", "refusal"):
+        return content or ""
+    if finish == "tool_calls" and message.get("tool_calls"):
+        return ""
+    raise _invalid("empty", "the answer is empty")
+
+
+def _reasoning(message: dict[str, Any]) -> str | None:
+    found = message.get("reasoning_content") or message.get("reasoning")
+    return found if isinstance(found, str) else None
+
+
+def _checked_model(answered: Any, asked: str, allowed: Sequence[str]) -> str:
+    if "*" in allowed:
+        return answered if isinstance(answered, str) else ""
+    if isinstance(answered, str):
+        short = asked.rpartition("/")[2]
+        for name in (asked, short):
+            rest = answered.removeprefix(name)
+            if answered == name or (rest != answered and DATED.fullmatch(rest)):
+                return answered
+        if answered in allowed:
+            return answered
+    raise _invalid(
+        "wrong_model",
+        f"{asked!r} was asked and {str(answered)[:200]!r} answered: if that is right, "
+        "add it to the teacher's `allow_model_names`",
+    )
+
+
+def _count(payload: dict[str, Any], name: str) -> int | None:
+    usage = payload.get("usage")
+    value = usage.get(name) if isinstance(usage, dict) else None
+    return value if type(value) is int and 0 <= value < 2**40 else None
+
+
+def _error_in_200(error: Any) -> CallError:
+    code = error.get("code") if isinstance(error, dict) else None
+    transient = code in (408, 429, 500, 502, 503, 504, 529)
+    told = error.get("message") if isinstance(error, dict) else error
+    return _invalid("error_in_200", f"an error came as an answer: {str(told)[:200]}", transient)
+
+
+def _invalid(error_class: str, message: str, transient: bool = False) -> CallError:
+    return CallError(error_class, message, transient=transient, state="invalid", charged_usd=None)

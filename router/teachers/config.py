@@ -1,0 +1,138 @@
+"""The recipe's `teachers:` section: a name, one kind, a licence."""
+
+from ipaddress import ip_address
+from typing import Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, model_validator
+
+from ledger.section import Section
+
+KINDS = ("local", "vllm", "http", "litellm")
+# Fields that only some kinds read: giving one to another kind would silently do nothing.
+ONLY_FOR = {
+    "url": ("vllm", "http", "litellm"),
+    "adapter": ("local",),
+    "batch_size": ("local",),
+    "dtype": ("local",),
+    "max_in_flight": ("vllm", "http", "litellm"),
+    "api_key_env": ("vllm", "http", "litellm"),
+    "allow_model_names": ("vllm", "http", "litellm"),
+}
+
+
+class Price(Section):
+    """What a provider charges."""
+
+    input_usd_per_million: float = Field(ge=0, description="USD per million prompt tokens.")
+    output_usd_per_million: float = Field(ge=0, description="USD per million answer tokens.")
+
+
+class TeacherConfig(Section):
+    """One teacher: exactly one of `local`, `vllm`, `http` and `litellm`, and its licence."""
+
+    local: str | None = Field(
+        default=None,
+        description="Folder of a model, relative to the recipe, or an id in the local hub cache; "
+        "runs in this process (safetensors only).",
+    )
+    vllm: str | None = Field(default=None, description="Model that a vLLM server at `url` serves.")
+    http: str | None = Field(
+        default=None, description="Model behind the OpenAI-compatible server at `url`."
+    )
+    litellm: str | None = Field(
+        default=None, description="Hosted model by its LiteLLM name, such as `anthropic/NAME`."
+    )
+    licence: str = Field(
+        min_length=1,
+        description="Licence of the teacher's answers; `unknown` is accepted and reported.",
+    )
+    url: str | None = Field(
+        default=None, description="Base URL of the server, such as `http://127.0.0.1:8000/v1`."
+    )
+    adapter: str | None = Field(
+        default=None, description="Folder of a peft adapter for `local`, relative to the recipe."
+    )
+    system: str | None = Field(
+        default=None, description="System prompt for the teacher; the student never sees it."
+    )
+    revision: str | None = Field(
+        default=None,
+        description="Version of the model; for `http` it takes the URL's place in the identity.",
+    )
+    api_key_env: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        description="Name of the environment variable that holds the API key; by default none for "
+        "`http` and `vllm`, the provider's own for `litellm`.",
+    )
+    batch_size: int = Field(default=32, gt=0, description="Prompts that `local` answers together.")
+    max_in_flight: int = Field(default=16, gt=0, description="Calls to a server at the same time.")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="Number format of the weights for `local`; `auto` is theirs."
+    )
+    price: Price | None = Field(
+        default=None, description="What a call costs, where no price table knows it."
+    )
+    budget_usd: float | None = Field(
+        default=None, ge=0, description="Most that a run may spend on this teacher, in USD."
+    )
+    context: int | None = Field(
+        default=None,
+        gt=0,
+        description="Most tokens of prompt and answer together; longer prompts are not sent.",
+    )
+    allow_model_names: list[str] = Field(
+        default=[],
+        description="Other model names the server may answer with; `*` allows any and none.",
+    )
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        kinds = [kind for kind in KINDS if getattr(self, kind) is not None]
+        if len(kinds) != 1:
+            found = " and ".join(f"`{kind}`" for kind in kinds) or "none"
+            raise ValueError(
+                f"a teacher has exactly one of {', '.join(KINDS)}; this one has {found}"
+            )
+        for field, allowed in ONLY_FOR.items():
+            if field in self.model_fields_set and kinds[0] not in allowed:
+                raise ValueError(f"`{field}` is for {', '.join(allowed)}, not for `{kinds[0]}`")
+        if kinds[0] in ("vllm", "http") and self.url is None:
+            raise ValueError(f"`{kinds[0]}` needs `url:`, such as http://127.0.0.1:8000/v1")
+        if self.url is not None:
+            _check_url(self.url)
+        return self
+
+    @property
+    def kind(self) -> str:
+        """Which of the four kinds this teacher is."""
+        return next(kind for kind in KINDS if getattr(self, kind) is not None)
+
+    @property
+    def model(self) -> str:
+        """The model as the recipe names it."""
+        return str(getattr(self, self.kind))
+
+
+def _check_url(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"`url` must be http://HOST/… or https://HOST/…; {url!r} is not")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError(
+            "`url` must not carry a user or password: name a variable in `api_key_env`"
+        )
+    if parts.query or parts.fragment:
+        raise ValueError("`url` must end with its path, without ? and #")
+    if _is_link_local(parts.hostname):
+        raise ValueError(f"`url` points to {parts.hostname}, where clouds keep machine credentials")
+
+
+def _is_link_local(host: str) -> bool:
+    if host.lower().rstrip(".") == "metadata.google.internal":
+        return True
+    try:
+        return ip_address(host).is_link_local
+    except ValueError:
+        return False

@@ -1,0 +1,344 @@
+"""Teachers whose weights run in this process: batched `transformers` generation.
+
+Prompts go through the tokenizer's chat template and are padded on the left. The same batch gives
+the same answers. Weights are read from safetensors only, when the first answer is due, in the one
+thread that runs all local teachers; no code that comes with a model is run.
+"""
+
+import asyncio
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ledger.keys import content_key, folder_hash, teacher_key
+from ledger.prompts import Prompt
+from router.teachers.errors import CallError, TeacherUnavailable
+from router.teachers.protocol import Answer, Sampling, too_long, with_system
+
+T = TypeVar("T")
+
+# Whatever can change an answer: weights, how text becomes tokens, where an answer ends.
+IDENTITY = (
+    "*.safetensors",
+    "config.json",
+    "generation_config.json",
+    "tokenizer*",
+    "chat_template*",
+    "additional_chat_templates/*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab*",
+    "merges.txt",
+)
+ADAPTER_IDENTITY = ("adapter_model.safetensors", "adapter_config.json")
+
+# Local teachers share the machine, so they share one thread: two at once would only be slower.
+_THREAD = ThreadPoolExecutor(1, thread_name_prefix="local-teacher")
+
+
+class LocalTeacher:
+    """A model folder, perhaps with a peft adapter, that answers in batches."""
+
+    kind = "local"
+    remote = False
+    max_in_flight = 1
+    budget_usd: float | None = None
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        *,
+        model: str,
+        adapter: Path | None,
+        system: str | None,
+        dtype: str,
+        batch_size: int,
+        context: int | None,
+        licence: str,
+        settings: dict[str, Any],
+    ) -> None:
+        self.name, self.model, self.licence, self.settings = name, model, licence, settings
+        self.folder, self.adapter, self.system = folder, adapter, system
+        self.dtype, self.batch_size = dtype, batch_size
+        self.context = context or _context_of(folder)
+        self.revision = _revision(folder, adapter)
+        # The revision stands for the model: a folder that was moved is still the same teacher.
+        self.key = teacher_key(
+            model="", revision=self.revision, kind="local", quantisation=dtype, system=system or ""
+        )
+        self._tokenizer: Any = None
+        self._network: Any = None
+        self._ids: dict[str, list[int]] = {}  # tokens of prompts that `check` saw, until answered
+
+    async def check(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[CallError | None]:
+        return await _in_thread(lambda: [self._problem(prompt, sampling) for prompt in prompts])
+
+    async def answer(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Answer]:
+        stop = threading.Event()
+        try:
+            return await _in_thread(lambda: self._generate(prompts, sampling, stop))
+        except asyncio.CancelledError:
+            stop.set()  # the thread cannot be cancelled; it ends at the next token
+            raise
+
+    def worst_cost_usd(self, prompt: Prompt, sampling: Sampling) -> float | None:
+        return 0.0
+
+    async def close(self) -> None:
+        await _in_thread(self._unload)
+
+    def _unload(self) -> None:
+        self._tokenizer = self._network = None
+        self._ids.clear()
+
+    def _problem(self, prompt: Prompt, sampling: Sampling) -> CallError | None:
+        try:
+            ids = self._tokenise(prompt)
+        except CallError as error:
+            return error
+        self._ids[prompt.key] = ids
+        if self.context is None:
+            return None
+        return too_long(len(ids), sampling, self.context, estimated=False)
+
+    def _tokenise(self, prompt: Prompt) -> list[int]:
+        tokenizer = self._loaded_tokenizer()
+        try:
+            text = tokenizer.apply_chat_template(
+                with_system(prompt, self.system),
+                tools=list(prompt.tools) if prompt.tools else None,
+                tokenize=False,
+                add_generation_prompt=True,
+            )
+            return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+        except Exception as error:  # templates raise what they like, tokenizers for half characters
+            raise CallError(
+                "bad_prompt", f"the chat template or tokenizer of `{self.name}` refused it: {error}"
+            ) from error
+
+    def _generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, stop: threading.Event
+    ) -> list[Answer]:
+        import torch
+
+        network, tokenizer = self._loaded_network(), self._loaded_tokenizer()
+        ids = [self._ids.pop(prompt.key, []) or self._tokenise(prompt) for prompt in prompts]
+        width = max(map(len, ids))
+        fill = network.generation_config.pad_token_id
+        tokens_B_P = torch.tensor([[fill] * (width - len(row)) + row for row in ids])
+        mask_B_P = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids])
+        with torch.inference_mode(), _dice(sampling, prompts):
+            out_B_T = network.generate(
+                tokens_B_P.to(network.device),
+                attention_mask=mask_B_P.to(network.device),
+                stopping_criteria=[_Stop(stop)],
+                **_generation_arguments(sampling),
+            )
+        if stop.is_set():
+            raise CallError("cancelled", "generation was stopped")
+        rows = out_B_T[:, width:].tolist()
+        ends = set(_as_list(network.generation_config.eos_token_id))
+        return [
+            self._read(tokenizer, row, ends, len(row_ids))
+            for row, row_ids in zip(rows, ids, strict=True)
+        ]
+
+    def _read(self, tokenizer: Any, row: list[int], ends: set[int], prompt_tokens: int) -> Answer:
+        """The answer in a row of generated tokens: up to the first end token, all of it if none."""
+        stop = next((i for i, token in enumerate(row) if token in ends), None)
+        body = row if stop is None else row[:stop]
+        return Answer(
+            text=tokenizer.decode(body, skip_special_tokens=True),
+            finish_reason="length" if stop is None else "stop",
+            prompt_tokens=prompt_tokens,
+            completion_tokens=len(body) if stop is None else len(body) + 1,
+            model=self.model,
+            cost_usd=0.0,
+            price_source="none",
+        )
+
+    def _loaded_tokenizer(self) -> Any:
+        if self._tokenizer is None:
+            from transformers import AutoTokenizer
+
+            with _load_errors(self.name, self.folder):
+                tokenizer = AutoTokenizer.from_pretrained(
+                    self.folder, local_files_only=True, trust_remote_code=False
+                )
+            if not tokenizer.chat_template:
+                raise CallError(
+                    "no_chat_template",
+                    f"the tokenizer in {self.folder} has no chat template: add a "
+                    "chat_template.jinja there, or use the instruction-tuned version of the model.",
+                    fatal=True,
+                )
+            self._tokenizer = tokenizer
+        return self._tokenizer
+
+    def _loaded_network(self) -> Any:
+        if self._network is None:
+            import torch
+            from transformers import AutoModelForCausalLM, GenerationConfig
+
+            with _load_errors(self.name, self.folder), _quiet_loading():
+                network = AutoModelForCausalLM.from_pretrained(
+                    self.folder,
+                    dtype=self.dtype,
+                    use_safetensors=True,
+                    local_files_only=True,
+                    trust_remote_code=False,
+                )
+                if self.adapter is not None:
+                    from peft import PeftModel
+
+                    network = PeftModel.from_pretrained(network, self.adapter).merge_and_unload()
+            ends = _as_list(network.generation_config.eos_token_id) or _as_list(
+                self._loaded_tokenizer().eos_token_id
+            )
+            fill = self._loaded_tokenizer().pad_token_id
+            # Whatever else the folder's generation_config.json sets (top_k, a repetition penalty)
+            # is not in the recipe, so it is not used.
+            network.generation_config = GenerationConfig(
+                eos_token_id=ends or None,
+                pad_token_id=fill if fill is not None else (ends or [0])[0],
+            )
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+            self._network = network.to(device).eval()
+        return self._network
+
+
+class _Stop:
+    """A stopping criterion that someone else can set."""
+
+    def __init__(self, event: threading.Event) -> None:
+        self._event = event
+
+    def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
+        import torch
+
+        return torch.full((input_ids.shape[0],), self._event.is_set(), device=input_ids.device)
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(_THREAD, work)
+
+
+def _generation_arguments(sampling: Sampling) -> dict[str, Any]:
+    if sampling.temperature == 0:
+        return {"do_sample": False, "max_new_tokens": sampling.max_tokens}
+    return {
+        "do_sample": True,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": 0,
+        "max_new_tokens": sampling.max_tokens,
+    }
+
+
+@contextlib.contextmanager
+def _dice(sampling: Sampling, prompts: Sequence[Prompt]) -> Iterator[None]:
+    """Seeds torch by the sampling seed and the batch, and gives the old state back."""
+    import torch
+
+    if sampling.temperature == 0 or sampling.seed is None:
+        yield
+        return
+    with torch.random.fork_rng():
+        key = content_key([sampling.seed, [prompt.key for prompt in prompts]])
+        torch.manual_seed(int(key[:15], 16))
+        yield
+
+
+@contextlib.contextmanager
+def _load_errors(name: str, folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # loaders raise OSError, ValueError, KeyError, SafetensorError …
+        raise CallError(
+            "cannot_load",
+            f"teacher `{name}` cannot be loaded from {folder}: {type(error).__name__}: {error}",
+            fatal=True,
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet_loading() -> Iterator[None]:
+    """Keeps transformers' loading bars off a terminal that is not ours to write to."""
+    from transformers.utils import logging as hf_logging
+
+    was_on = hf_logging.is_progress_bar_enabled()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_on:
+            hf_logging.enable_progress_bar()
+
+
+def _as_list(value: int | list[int] | None) -> list[int]:
+    if value is None:
+        return []
+    return [value] if isinstance(value, int) else list(value)
+
+
+def _context_of(folder: Path) -> int | None:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise TeacherUnavailable(f"{folder / 'config.json'} is not JSON: {error}") from error
+    config = config.get("text_config", config)
+    value = config.get("max_position_embeddings")
+    return value if isinstance(value, int) else None
+
+
+def _revision(folder: Path, adapter: Path | None) -> str:
+    base = folder_hash(folder, IDENTITY)
+    return base if adapter is None else content_key([base, folder_hash(adapter, ADAPTER_IDENTITY)])
+
+
+def model_folder(name: str, path: str, base_dir: Path, revision: str | None) -> Path:
+    """The folder that `path` names: under `base_dir`, or a snapshot in the hub cache."""
+    folder = base_dir / path
+    if not folder.is_dir():
+        folder = _cached_snapshot(name, path, folder, revision)
+    if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+        raise TeacherUnavailable(
+            f"teacher `{name}`: {folder} has no config.json with *.safetensors beside it. Only "
+            "safetensors are loaded; convert pickled weights with `save_pretrained`."
+        )
+    return folder
+
+
+def adapter_folder(name: str, path: str, base_dir: Path) -> Path:
+    """The folder of a peft adapter, which must be in safetensors."""
+    folder = base_dir / path
+    if (
+        not (folder / "adapter_config.json").is_file()
+        or not (folder / "adapter_model.safetensors").is_file()
+    ):
+        raise TeacherUnavailable(
+            f"teacher `{name}`: {folder} has no adapter_config.json with "
+            "adapter_model.safetensors: `adapter:` names a folder that peft saved."
+        )
+    return folder
+
+
+def _cached_snapshot(name: str, path: str, folder: Path, revision: str | None) -> Path:
+    missing = f"teacher `{name}`: there is no folder {folder}"
+    if path.count("/") != 1 or path.startswith((".", "/")):
+        raise TeacherUnavailable(f"{missing}; `local:` is relative to the recipe.")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(path, revision=revision, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError) as error:
+        raise TeacherUnavailable(
+            f"{missing}, and the hub cache does not hold {path}: fetch it with "
+            f"`hf download {path}`, or give the folder, relative to the recipe."
+        ) from error

@@ -1,0 +1,70 @@
+"""Opens teachers: from the recipe's section, or a model folder by its path.
+
+Opening is cheap: it computes the teacher's key and checks what can be checked without weights and
+without the network.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from router.teachers.config import TeacherConfig
+from router.teachers.protocol import Teacher
+
+if TYPE_CHECKING:
+    from router.teachers.local import LocalTeacher
+
+
+def open_teacher(name: str, config: TeacherConfig, base_dir: Path) -> Teacher:
+    """The teacher that a recipe in `base_dir` describes. Raises TeacherUnavailable."""
+    if config.kind == "local":
+        return open_local(
+            name,
+            config.model,
+            base_dir=base_dir,
+            adapter=config.adapter,
+            system=config.system,
+            dtype=config.dtype,
+            batch_size=config.batch_size,
+            context=config.context,
+            licence=config.licence,
+            revision=config.revision,
+        )
+    if config.kind == "litellm":
+        from router.teachers.litellm_teacher import LitellmTeacher
+
+        return LitellmTeacher(name, config)
+    from router.teachers.http import HttpTeacher
+
+    return HttpTeacher(name, config)
+
+
+def open_local(
+    name: str,
+    path: str | Path,
+    *,
+    base_dir: Path = Path(),
+    adapter: str | None = None,
+    system: str | None = None,
+    dtype: str = "auto",
+    batch_size: int = 32,
+    context: int | None = None,
+    licence: str = "unknown",
+    revision: str | None = None,
+) -> "LocalTeacher":
+    """A model folder as a teacher, for whoever has one at hand: a student, a baseline."""
+    from router.teachers.local import LocalTeacher, adapter_folder, model_folder
+
+    folder = model_folder(name, str(path), base_dir, revision)
+    settings = {"local": str(path), "adapter": adapter, "system": system, "dtype": dtype}
+    return LocalTeacher(
+        name,
+        folder,
+        model=str(path),
+        adapter=adapter_folder(name, adapter, base_dir) if adapter else None,
+        system=system,
+        dtype=dtype,
+        batch_size=batch_size,
+        context=context,
+        licence=licence,
+        settings={key: value for key, value in settings.items() if value is not None},
+    )

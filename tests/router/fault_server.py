@@ -1,0 +1,190 @@
+"""An OpenAI-compatible server on loopback that misbehaves as it is told; it runs in a thread.
+
+    with FaultServer() as server:
+        server.script(status(429, {"Retry-After": "2"}), content(None))    # then well-behaved
+By hand: `python -m tests.router.fault_server 8080`.
+"""
+
+import asyncio
+import gzip
+import json
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from aiohttp import web
+
+MODEL = "m"
+
+
+@dataclass(slots=True)
+class Call:
+    """One request that reached the server."""
+
+    at: float  # monotonic
+    prompt: str
+    body: dict[str, Any]
+    headers: dict[str, str]
+    path: str
+    answered_at: float | None = None
+
+
+Reply = Callable[[web.Request, Call], Awaitable[web.StreamResponse]]
+
+
+def completion(text: Any, finish: Any = "stop", model: Any = MODEL, **more: Any) -> dict[str, Any]:
+    """A chat completion of 10 prompt and 5 answer tokens."""
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": model,
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": text},
+                "finish_reason": finish,
+            }
+        ],
+        "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
+        **more,
+    }
+
+
+def payload(value: Any) -> Reply:
+    """Status 200 with this JSON."""
+    return body(json.dumps(value).encode())
+
+
+def content(text: Any, finish: Any = "stop", **more: Any) -> Reply:
+    """A completion with this content."""
+    return payload(completion(text, finish, **more))
+
+
+def body(
+    data: bytes, status: int = 200, headers: dict[str, str] | None = None, type_: str = "json"
+) -> Reply:
+    """These very bytes."""
+
+    async def reply(request: web.Request, call: Call) -> web.StreamResponse:
+        return web.Response(
+            body=data, status=status, headers=headers, content_type=f"application/{type_}"
+        )
+
+    return reply
+
+
+def status(code: int, headers: dict[str, str] | None = None, told: str = "no") -> Reply:
+    """An error with a JSON body."""
+    return body(json.dumps({"error": {"message": told}}).encode(), code, headers)
+
+
+def zipped(data: bytes) -> Reply:
+    """These bytes, gzipped."""
+    return body(gzip.compress(data), headers={"Content-Encoding": "gzip"})
+
+
+async def reset(request: web.Request, call: Call) -> web.StreamResponse:
+    """Breaks the connection without an answer."""
+    assert request.transport is not None
+    request.transport.abort()
+    return web.Response()
+
+
+def dripping(seconds: float) -> Reply:
+    """A good answer, a byte at a time."""
+
+    async def reply(request: web.Request, call: Call) -> web.StreamResponse:
+        data = json.dumps(completion("slow")).encode()
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        for byte in data:
+            await response.write(bytes([byte]))
+            await asyncio.sleep(seconds / len(data))
+        return response
+
+    return reply
+
+
+def silent(seconds: float) -> Reply:
+    """Nothing for a while."""
+
+    async def reply(request: web.Request, call: Call) -> web.StreamResponse:
+        await asyncio.sleep(seconds)
+        return web.json_response(completion("late"))
+
+    return reply
+
+
+@dataclass
+class FaultServer:
+    """The server. `rule(call)` may choose a reply per request, before the script."""
+
+    delay_s: float = 0.0
+    rule: Callable[[Call], Reply | None] | None = None
+    calls: list[Call] = field(default_factory=list)
+    port: int = 0
+    _script: deque[Reply] = field(default_factory=deque)
+
+    def script(self, *replies: Reply) -> None:
+        """The next replies, in the order in which requests arrive."""
+        self._script.extend(replies)
+
+    @property
+    def url(self) -> str:
+        """Base URL."""
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def __enter__(self) -> Self:
+        self._loop = asyncio.new_event_loop()
+        started = threading.Event()
+
+        def run() -> None:
+            asyncio.set_event_loop(self._loop)
+            self._loop.run_until_complete(self._start())
+            started.set()
+            self._loop.run_forever()
+            self._loop.run_until_complete(self._runner.cleanup())
+            self._loop.close()
+
+        self._thread = threading.Thread(target=run, name="fault-server")
+        self._thread.start()
+        started.wait(20)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    async def _start(self) -> None:
+        app = web.Application(client_max_size=64 * 2**20)
+        app.router.add_post("/{path:.*}", self._handle)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        sent = await request.json()
+        prompt = sent["messages"][-1]["content"]
+        call = Call(time.monotonic(), prompt, sent, dict(request.headers), request.path)
+        self.calls.append(call)
+        reply = self.rule(call) if self.rule else None
+        if reply is None and self._script:
+            reply = self._script.popleft()
+        if reply is not None:
+            return await reply(request, call)
+        await asyncio.sleep(self.delay_s)
+        call.answered_at = time.monotonic()
+        return web.json_response(completion(f"echo {prompt}"))
+
+
+if __name__ == "__main__":
+    with FaultServer(port=int(sys.argv[1])) as server:
+        print(server.url)
+        threading.Event().wait()

@@ -1,0 +1,125 @@
+"""Local teachers: batches through the chat template, safetensors only, identity by content."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ledger.prompts import Prompt
+from router.teachers import CallError, Sampling, TeacherUnavailable, local, open_local
+from router.teachers.protocol import Answer, Teacher
+from tests.router import tiny
+
+SHORT = Sampling(max_tokens=8)
+
+
+def ask(teacher: Teacher, texts: list[str], sampling: Sampling = SHORT) -> list[Answer]:
+    return asyncio.run(teacher.answer([Prompt.of(text) for text in texts], sampling))
+
+
+def test_left_padding_changes_no_greedy_answer(tiny_model: Path) -> None:
+    teacher = open_local("t", tiny_model)
+    texts = ["a", "a much longer prompt than the first", "of middle length"]
+    together = [answer.text for answer in ask(teacher, texts)]
+    assert together == [ask(teacher, [text])[0].text for text in texts]
+
+
+def test_the_same_batch_gives_the_same_answers(tiny_model: Path) -> None:
+    teacher = open_local("t", tiny_model)
+    drawn = Sampling(temperature=1.0, top_p=0.9, max_tokens=8, seed=3)
+    texts = ["one", "two"]
+    assert ask(teacher, texts, drawn) == ask(teacher, texts, drawn)
+    other = Sampling(temperature=1.0, top_p=0.9, max_tokens=8, seed=4)
+    assert ask(teacher, texts, drawn) != ask(teacher, texts, other)
+
+
+def test_finish_reason_tells_ended_from_cut(tiny_model: Path) -> None:
+    answers = ask(
+        open_local("t", tiny_model), [f"say {i}" for i in range(32)], Sampling(max_tokens=40)
+    )
+    assert {answer.finish_reason for answer in answers} == {"stop", "length"}
+    for answer in answers:
+        assert answer.completion_tokens is not None
+        assert "<|" not in answer.text
+        if answer.finish_reason == "length":
+            assert answer.completion_tokens == 40
+        else:  # the end token is counted; control tokens do not show
+            assert len(answer.text) + 1 <= answer.completion_tokens <= 40
+
+
+def test_adapter_and_system_prompt_change_answer_and_key(tiny_model: Path, tmp_path: Path) -> None:
+    adapter = tiny.make_adapter(tiny_model, tmp_path / "adapter")
+    teachers = [
+        open_local("t", tiny_model),
+        open_local("t", tiny_model, adapter=str(adapter)),
+        open_local("t", tiny_model, system="answer in verse"),
+    ]
+    assert len({teacher.key for teacher in teachers}) == 3
+    assert len({ask(teacher, ["a question"])[0].text for teacher in teachers}) == 3
+
+
+def test_key_follows_the_content_not_the_place(tiny_model: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(tiny_model, tmp_path / "moved")
+    assert open_local("a", moved).key == open_local("b", tiny_model).key
+    (moved / "chat_template.jinja").write_text(tiny.TEMPLATE + " ")
+    assert open_local("a", moved).key != open_local("b", tiny_model).key
+
+
+def test_pickled_weights_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_model, tmp_path / "pickled")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(TeacherUnavailable, match="Only safetensors"):
+        open_local("t", folder)
+
+
+def test_code_that_comes_with_a_model_is_not_run(tiny_model: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_model, tmp_path / "remote")
+    canary = tmp_path / "ran"
+    (folder / "evil.py").write_text(f"open({str(canary)!r}, 'w')\nclass C: ...\nclass M: ...\n")
+    auto = {"AutoConfig": "evil.C", "AutoModelForCausalLM": "evil.M"}
+    tiny.set_config(folder, auto_map=auto, model_type="evil")
+    with pytest.raises(CallError) as caught:
+        ask(open_local("t", folder), ["hello"])
+    assert caught.value.fatal
+    assert not canary.exists()
+
+
+def test_missing_chat_template_says_what_to_do(tmp_path: Path) -> None:
+    folder = tiny.make_model(tmp_path / "plain", template=None)
+    with pytest.raises(CallError, match=r"chat_template\.jinja"):
+        ask(open_local("t", folder), ["hello"])
+
+
+def test_over_long_and_broken_prompts_are_named_before_the_call(tiny_model: Path) -> None:
+    teacher = open_local("t", tiny_model)
+    prompts = [Prompt.of("fine"), Prompt.of("x" * 300), Prompt.of("half \ud800")]
+    fine, long, broken = asyncio.run(teacher.check(prompts, SHORT))
+    assert fine is None
+    assert long is not None
+    assert long.error_class == "prompt_too_long"
+    assert "256" in str(long)
+    assert broken is not None
+    assert broken.error_class == "bad_prompt"
+
+
+def test_generation_stops_when_it_is_cancelled(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = open_local("t", tiny_model)
+    ask(teacher, ["loads the weights"])
+    endless = {"do_sample": False, "min_new_tokens": 50_000, "max_new_tokens": 50_000}
+
+    async def cut() -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(local, "_generation_arguments", lambda sampling: endless)
+            async with asyncio.timeout(0.5):
+                await teacher.answer([Prompt.of("go on")], SHORT)
+
+    async def then_another() -> None:
+        with pytest.raises(TimeoutError):
+            await cut()
+        async with asyncio.timeout(20.0):  # the shared thread is free again
+            await teacher.answer([Prompt.of("next")], SHORT)
+
+    asyncio.run(then_another())
