@@ -62,9 +62,9 @@ def fold_records(db: "duckdb.DuckDBPyConnection", records: list[tuple[int, str, 
     """
     before = last_batch(db)
     by_table: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for seq, table, body in records:
+    for seq, name, body in records:
         if seq > before.inbox_seq:
-            by_table[table].extend(json.loads(body))
+            by_table[name].extend(json.loads(body))
     if not by_table:
         return Head(before.sequence, before.hash, records[-1][0])
     sequence = before.sequence + 1

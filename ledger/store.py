@@ -101,7 +101,7 @@ class Ledger:
 
     def arrow(self, sql: str, params: Sequence[Any] = ()) -> "pa.Table":
         """The same as an Arrow table."""
-        return self._read(lambda db: db.execute(sql, list(params)).to_arrow_table())
+        return self._read(lambda db: db.sql(sql, params=list(params)).to_arrow_table())
 
     def table(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
         """Column names and rows of a query, for a person. Read-only, and sealed off from the host."""
