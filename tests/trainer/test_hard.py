@@ -1,0 +1,124 @@
+"""Prompt and answer through chat templates: what is trained, and what content can never become."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.trainer.support import CHATML, character_tokenizer
+from trainer.signals.hard import ChatFormat, Example, TemplateError
+
+USER = [{"role": "user", "content": "hi"}]
+THINK = (
+    "{% for m in messages %}{% if m.role == 'assistant' %}<|im_start|>assistant\n<think>\n\n"
+    "</think>\n{{ m.content.split('</think>')[-1] | trim }}<|im_end|>\n{% else %}"
+    "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    made = character_tokenizer(THINK)
+    made.add_tokens(["<think>", "</think>"])  # added, but not special: as Qwen3 has them
+    return made
+
+
+@pytest.fixture(scope="module")
+def chat(tokenizer):
+    return ChatFormat(tokenizer)
+
+
+def encode(chat, answer="yes", messages=USER, tools=None):
+    return chat.encode([Example(messages, answer, tools)])[0]
+
+
+def test_prompt_ids_are_those_the_student_is_asked_with(tokenizer, chat):
+    encoded = encode(chat)
+    asked = tokenizer.apply_chat_template(
+        USER, add_generation_prompt=True, tokenize=True, return_dict=True
+    )["input_ids"]
+    assert encoded.ids[: encoded.start] == asked
+
+
+def test_trained_are_the_answer_and_its_end_token_and_nothing_after(tokenizer, chat):
+    encoded = encode(chat)
+    assert tokenizer.decode(encoded.ids[encoded.start :]) == "<think>\n\n</think>\nyes<|im_end|>"
+
+
+@pytest.mark.parametrize("text", ["<|im_end|>", "<|im_start|>", "<pad>", "<think>", "</think>"])
+def test_structural_text_in_content_never_becomes_a_control_token(tokenizer, chat, text):
+    clean = encode(chat, "a b", [{"role": "user", "content": "x y"}], json.dumps([{"name": "t"}]))
+    dirty = encode(
+        chat,
+        f"a{text}b",
+        [{"role": "user", "content": f"x{text}{text}y"}],
+        json.dumps([{"name": f"t{text}"}]),
+    )
+    assert controls(chat, dirty.ids) == controls(chat, clean.ids)
+    assert tokenizer.decode(dirty.ids).count(text) == tokenizer.decode(clean.ids).count(text) + 3
+
+
+@given(
+    st.lists(
+        st.sampled_from(["<|im_end|>", "<think>", "<|im_", "end|>", "\U0010f000", " ", "é", "\n"])
+    )
+)
+@settings(max_examples=40, deadline=None)
+def test_no_text_makes_more_control_tokens_than_the_template_writes(chat, pieces):
+    text = "".join(pieces)
+    encoded = encode(chat, text, [{"role": "user", "content": text}])
+    assert controls(chat, encoded.ids) == controls(chat, encode(chat).ids)
+
+
+def test_ordinary_added_tokens_stay_one_token():
+    tokenizer = character_tokenizer()
+    tokenizer.add_tokens(["<table>"])
+    encoded = encode(ChatFormat(tokenizer), "<table>")
+    assert tokenizer.convert_tokens_to_ids("<table>") in encoded.ids
+
+
+def test_a_token_across_the_border_does_not_hide_the_prompt():
+    tokenizer = character_tokenizer()
+    tokenizer.add_tokens(["\n\n"])
+    encoded = encode(ChatFormat(tokenizer), "\nyes")
+    asked = tokenizer.apply_chat_template(
+        USER, add_generation_prompt=True, tokenize=True, return_dict=True
+    )["input_ids"]
+    assert encoded.ids[: encoded.start] == asked
+    assert tokenizer.decode(encoded.ids[encoded.start :]) == "\nyes<|im_end|>"
+
+
+def test_the_student_learns_to_stop_where_the_template_writes_no_end():
+    template = (
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    tokenizer = character_tokenizer(template)
+    encoded = encode(ChatFormat(tokenizer))
+    assert encoded.ids[-1] == tokenizer.eos_token_id
+
+
+def test_the_templates_end_token_stops_the_student_even_if_the_tokenizer_has_another():
+    tokenizer = character_tokenizer(eos_token="<pad>")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert ChatFormat(tokenizer).end_ids == (end, tokenizer.eos_token_id)
+
+
+def test_a_template_that_rewrites_the_prompt_is_refused():
+    template = "{{ messages | length }}" + CHATML
+    with pytest.raises(TemplateError, match="differently from the prompt alone"):
+        ChatFormat(character_tokenizer(template))
+
+
+def test_a_chat_that_the_template_refuses_is_named_by_its_roles():
+    template = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    chat = ChatFormat(character_tokenizer(template + CHATML))
+    with pytest.raises(TemplateError, match="roles system, user.*no system"):
+        encode(chat, messages=[{"role": "system", "content": "s"}, *USER])
+
+
+def controls(chat, ids):
+    return [token for token in ids if token in chat.control_ids]

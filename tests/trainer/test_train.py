@@ -1,0 +1,275 @@
+"""Training end to end on a tiny base: exact, resumable at any moment, recorded."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+
+from ledger.mixes import read_manifest, training_order
+from ledger.prompts import Prompt
+from tests.trainer.support import character_tokenizer, make_base
+from tests.trainer.training_child import run
+from trainer.base import count_tokens, load_model, open_tokenizer
+from trainer.errors import BadBase, Diverged, StudentExists
+from trainer.losslog import read_log
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, folder):
+    """A training that nothing interrupts."""
+    from ledger.store import Ledger
+    from tests.trainer.support import fill_ledger, make_rows
+
+    ledger = Ledger(folder / "whole-ledger")
+    with ledger.writing("test"):
+        fill_ledger(ledger, make_rows(120), read_manifest(folder / "mix").lock_sha)
+    return run(folder, "whole")
+
+
+def without_times(path):
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in read_log(path)]
+
+
+def test_the_student_is_a_plain_folder_that_transformers_answers_from(whole):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(whole.path)
+    model = AutoModelForCausalLM.from_pretrained(whole.path)
+    inputs = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "backwards: abc"}],
+        add_generation_prompt=True,
+        return_tensors="pt",
+        return_dict=True,
+    )
+    answer = model.generate(**inputs, max_new_tokens=4, do_sample=False)
+    assert answer.shape[1] == inputs["input_ids"].shape[1] + 4
+    assert model.generation_config.eos_token_id == tokenizer.eos_token_id
+    assert not whole.path.with_name("whole.training").exists()
+
+
+def test_the_loss_falls_and_the_log_has_every_step_once(whole):
+    lines = read_log(whole.log)
+    assert [line["step"] for line in lines] == list(range(1, whole.steps + 1))
+    assert lines[-1]["loss"] < 0.8 * lines[0]["loss"]
+    assert lines[-1]["tokens"] == whole.tokens
+    assert whole.samples == 240
+
+
+def test_the_card_names_mix_lock_teachers_and_licences(folder, whole):
+    card = (whole.path / "README.md").read_text()
+    assert read_manifest(folder / "mix").lock_sha in card
+    assert "| ann | Apache-2.0 | 120 |" in card
+    assert "| bob | MIT \\| \\<b\\> | 120 |" in card
+
+
+def test_the_ledger_knows_what_the_student_consumed(folder, whole):
+    from ledger.store import Ledger
+
+    ledger = Ledger(folder / "whole-ledger")
+    assert ledger.rows(
+        "SELECT s.key, m.run, s.weights_sha FROM student_run s JOIN mix m ON s.mix = m.id"
+    ) == [("5" * 32, "r", whole.weights_sha)]
+    assert ledger.rows("SELECT count(*), min(times), max(times) FROM consumed") == [(120, 2, 2)]
+    assert ledger.rows("SELECT kind, subject, licence FROM licence") == [
+        ("base", "base", "unknown")
+    ]
+
+
+def test_a_student_that_is_there_is_returned_and_recorded_once(folder, whole):
+    from ledger.store import Ledger
+
+    before = (whole.path / "model.safetensors").stat().st_mtime_ns
+    assert run(folder, "whole") == whole
+    assert (whole.path / "model.safetensors").stat().st_mtime_ns == before
+    assert Ledger(folder / "whole-ledger").rows("SELECT count(*) FROM licence") == [(1,)]
+
+
+def test_another_student_is_never_overwritten(folder, whole):
+    with pytest.raises(StudentExists, match="nothing is overwritten"):
+        run(folder, "whole", epochs=1)
+
+
+@pytest.mark.parametrize(
+    "moment", [".writing", pytest.param("checkpoint-10", marks=pytest.mark.slow)]
+)
+def test_killed_and_resumed_gives_the_very_same_weights(folder, whole, new_ledger, moment):
+    name = f"killed{moment.replace('.', '-')}"
+    ledger = new_ledger(name)
+    kill_when(folder, name, moment)
+    assert not (folder / name).exists()
+    notes: list[str] = []
+    resumed = run(folder, name, notes)
+    assert any("goes on from step" in note for note in notes)
+    assert resumed.weights_sha == whole.weights_sha
+    assert without_times(resumed.log) == without_times(whole.log)
+    assert ledger.rows("SELECT count(*) FROM consumed") == [(120,)]
+
+
+def kill_when(folder, name, moment):
+    """Starts a training and kills it when `moment` is in its folder of checkpoints."""
+    command = [sys.executable, "-m", "tests.trainer.training_child", str(folder), name]
+    child = subprocess.Popen(command, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    checkpoints = folder / f"{name}.training" / "checkpoints"
+    wanted = checkpoints / moment
+    deadline = time.monotonic() + 120
+    while not (wanted.exists() and (checkpoints / "checkpoint-5").exists()):
+        assert child.poll() is None, "the child ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    child.kill()
+    assert child.wait() == -signal.SIGKILL
+
+
+def test_a_damaged_checkpoint_is_dropped_and_the_weights_are_the_same(folder, whole, new_ledger):
+    new_ledger("damaged")
+    stop_at(folder, "damaged", step=12)
+    model = folder / "damaged.training/checkpoints/checkpoint-10/model.safetensors"
+    model.write_bytes(model.read_bytes()[:-1])
+    notes: list[str] = []
+    assert run(folder, "damaged", notes).weights_sha == whole.weights_sha
+    assert any("checkpoint-10 was damaged" in note for note in notes)
+    assert any("from step 5" in note for note in notes)
+
+
+def test_other_settings_begin_anew(folder, new_ledger):
+    new_ledger("changed")
+    stop_at(folder, "changed", step=7)
+    notes: list[str] = []
+    run(folder, "changed", notes, learning_rate=1e-3)
+    assert any("begins anew" in note for note in notes)
+    assert not any("goes on" in note for note in notes)
+
+
+class Stopped(Exception):
+    """What a test raises inside a training."""
+
+
+def stop_at(folder, name, step, **changes):
+    """Interrupts a training after `step`."""
+    from trainer import sft
+
+    original = sft.Bookkeeper.on_step_end
+
+    def stopping(self, args, state, control, **parts):
+        original(self, args, state, control, **parts)
+        if state.global_step == step:
+            raise Stopped
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sft.Bookkeeper, "on_step_end", stopping)
+        with pytest.raises(Stopped):
+            run(folder, name, **changes)
+
+
+def test_the_order_trained_is_the_order_planned(folder, new_ledger, monkeypatch):
+    from trainer import sft
+
+    seen: list[int] = []
+    original = sft.Collator.__call__
+
+    def watching(self, rows):
+        seen.extend(rows)
+        return original(self, rows)
+
+    monkeypatch.setattr(sft.Collator, "__call__", watching)
+    new_ledger("order")
+    run(folder, "order", epochs=1)
+    assert seen == training_order(folder / "mix", 1).tolist()
+
+
+def test_the_loss_is_the_same_however_a_step_is_cut(folder, whole, new_ledger):
+    new_ledger("cut")
+    cut = run(folder, "cut", batch_size=2, accumulate=4)
+    for one, other in zip(read_log(whole.log)[:10], read_log(cut.log)[:10], strict=True):
+        assert other["tokens"] == one["tokens"]
+        assert other["loss"] == pytest.approx(one["loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("most", [0, 2**25])
+def test_the_loss_is_the_models_own_over_the_answers(folder, monkeypatch, most):
+    """Both heads against transformers' loss over whole, masked batches."""
+    import torch
+
+    from trainer import sft
+
+    monkeypatch.setattr(sft, "LOGITS_AT_ONCE", most)
+    compared: list[tuple[float, float]] = []
+    original = sft.StudentTrainer.compute_loss
+
+    def comparing(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        ids, labels = inputs["input_ids"], inputs["labels"]
+        real = torch.arange(ids.shape[1]) <= (labels != -100).long().cumsum(1).argmax(1)[:, None]
+        own = model(input_ids=ids, attention_mask=real.long(), labels=labels).loss
+        ours = original(self, model, inputs, return_outputs, num_items_in_batch)
+        compared.append((own.item(), ours.item()))
+        if len(compared) == 3:
+            raise Stopped
+        return ours
+
+    monkeypatch.setattr(sft.StudentTrainer, "compute_loss", comparing)
+    with pytest.raises(Stopped):
+        run(folder, f"own{most}")
+    for own, ours in compared:
+        assert ours == pytest.approx(own, rel=1e-5)
+
+
+def test_adapters_are_merged_and_resume_exactly(folder, new_ledger):
+    from transformers import AutoModelForCausalLM
+
+    changes: dict[str, Any] = {
+        "lora": {"rank": 4, "dropout": 0.1},
+        "learning_rate": 1e-2,
+        "epochs": 1,
+    }
+    new_ledger("lora")
+    new_ledger("lora-cut")
+    one = run(folder, "lora", **changes)
+    stop_at(folder, "lora-cut", step=12, **changes)
+    other = run(folder, "lora-cut", **changes)
+    assert one.weights_sha == other.weights_sha
+    AutoModelForCausalLM.from_pretrained(one.path)
+    assert not list(one.path.glob("adapter*"))
+    lines = read_log(one.log)
+    assert lines[-1]["loss"] < lines[0]["loss"]
+
+
+def test_a_training_that_diverges_stops_with_what_to_try(folder):
+    with pytest.raises(Diverged, match="student.learning_rate"):
+        run(folder, "diverged", learning_rate=1e30)
+    assert not (folder / "diverged").exists()
+
+
+def test_a_base_without_a_template_gets_a_plain_one(tmp_path):
+    make_base(tmp_path / "base", character_tokenizer(None))
+    tokenizer = open_tokenizer("base", tmp_path)
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}],
+        tokenize=False,
+    )
+    assert text == "User:\nhi\n\nAssistant:\nyes<|im_end|>\n\n"
+    assert count_tokens("base", tmp_path, [(Prompt.of("hi"), "yes")]) == [4]
+
+
+def test_bases_that_cannot_be_used_say_why(tmp_path):
+    import torch
+
+    with pytest.raises(BadBase, match="is no folder"):
+        open_tokenizer("./missing", tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadBase, match="no config.json"):
+        open_tokenizer("empty", tmp_path)
+    with pytest.raises(BadBase, match="cannot be loaded"):
+        open_tokenizer("nobody/nothing", tmp_path)
+    pickled = make_base(tmp_path / "pickled")
+    (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
+    with pytest.raises(BadBase, match="safetensors"):
+        load_model(str(pickled), torch.float32)
+
+
+def test_importing_the_trainer_loads_no_torch():
+    code = "import trainer.config, trainer.run, sys; assert 'torch' not in sys.modules, 'heavy'"
+    subprocess.run([sys.executable, "-c", code], check=True)

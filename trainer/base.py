@@ -1,0 +1,138 @@
+"""The student's base: where it is, its tokenizer with a chat template, its weights."""
+
+import contextlib
+import json
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ledger.keys import folder_hash
+from ledger.prompts import Prompt
+from trainer.errors import BadBase
+from trainer.signals.hard import PLAIN_TEMPLATE, ChatFormat, Example
+
+if TYPE_CHECKING:
+    import torch
+
+ENCODE_AT_ONCE = 4096
+NO_CODE = {"trust_remote_code": False}
+
+
+def find_base(base: str, base_dir: Path) -> str:
+    """The folder of a base (relative to the recipe), or its hub id. Raises BadBase."""
+    folder = base_dir / base
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise BadBase(
+                f"student.base {base!r} is the folder {folder}, which has no config.json: "
+                "give a folder as transformers' save_pretrained writes it."
+            )
+        return str(folder)
+    if base.startswith((".", "/", "~")) or base.count("/") > 1 or folder.exists():
+        raise BadBase(
+            f"student.base {base!r} is no folder (looked for {folder}): "
+            "give the folder of a model, relative to the recipe, or a hub id such as `owner/name`."
+        )
+    return base
+
+
+def open_tokenizer(base: str, base_dir: Path) -> Any:
+    """The base's tokenizer, with a chat template and a padding token in every case.
+
+    A base without a template gets PLAIN_TEMPLATE ("User:", "Assistant:", end of text), which the
+    saved student carries. Raises BadBase, or TemplateError for `tools` and others it cannot render.
+    """
+    from transformers import AutoTokenizer
+
+    place = find_base(base, base_dir)
+    with quiet(), _loading(base):
+        tokenizer = AutoTokenizer.from_pretrained(place, **NO_CODE)
+    if not getattr(tokenizer, "is_fast", False):
+        raise BadBase(
+            f"student.base {base!r} has a tokenizer without tokenizer.json, by which text cannot "
+            "be kept apart from control tokens: choose a base with a fast tokenizer."
+        )
+    if isinstance(tokenizer.chat_template, dict):
+        tokenizer.chat_template = tokenizer.chat_template.get("default")
+    if not tokenizer.chat_template:
+        tokenizer.chat_template = _plain_template(tokenizer)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def count_tokens(base: str, base_dir: Path, pairs: Sequence[tuple[Prompt, str]]) -> list[int]:
+    """Trained tokens of each (prompt, answer): the answer's and its end token's."""
+    chat = ChatFormat(open_tokenizer(base, base_dir))
+    counts = []
+    for start in range(0, len(pairs), ENCODE_AT_ONCE):
+        examples = [
+            Example(prompt.messages, answer, json.dumps(prompt.tools) if prompt.tools else None)
+            for prompt, answer in pairs[start : start + ENCODE_AT_ONCE]
+        ]
+        counts += [len(encoded.ids) - encoded.start for encoded in chat.encode(examples)]
+    return counts
+
+
+def load_model(place: str, weights: "torch.dtype") -> Any:
+    """The base's weights, from safetensors only."""
+    from transformers import AutoModelForCausalLM
+
+    with quiet(), _loading(place):
+        return AutoModelForCausalLM.from_pretrained(
+            place, dtype=weights, use_safetensors=True, **NO_CODE
+        )
+
+
+def revision(place: str) -> str:
+    """Which base it is: a hash of the folder's weights and tokenizer, else the hub's commit."""
+    if Path(place).is_dir():
+        return folder_hash(Path(place), ["*.safetensors", "*.json", "*.jinja"])
+    from transformers import AutoConfig
+
+    with quiet(), _loading(place):
+        config = AutoConfig.from_pretrained(place, **NO_CODE)
+    return str(config._commit_hash)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps transformers' progress bars and advice off the terminal, which is not ours."""
+    from transformers.utils import logging
+
+    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            # TRL and PEFT still use the older of two names.
+            warnings.filterwarnings("ignore", ".*gradient_checkpointing", FutureWarning)
+            yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def _loading(base: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise BadBase(
+            f"student.base {base!r} cannot be loaded: {reason} Give a folder with safetensors and "
+            "tokenizer.json, or a hub id that can be reached or is in the hub's cache."
+        ) from error
+
+
+def _plain_template(tokenizer: Any) -> str:
+    if tokenizer.eos_token is None:
+        raise BadBase(
+            "student.base has neither a chat template nor an end-of-text token: give its tokenizer "
+            "an `eos_token`, or a chat_template.jinja."
+        )
+    bos = tokenizer.bos_token_id
+    starts_with_bos = bos is not None and tokenizer("a")["input_ids"][:1] == [bos]
+    return "{%- set starts_with_bos = " + str(starts_with_bos).lower() + " -%}" + PLAIN_TEMPLATE

@@ -1,0 +1,100 @@
+"""The recipe's `student:` section."""
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from ledger.section import Section
+
+LORA_LEARNING_RATE = 2e-4  # about ten times that of full fine-tuning, as PEFT's guides have it
+
+
+class LoraConfig(Section):
+    """Low-rank adapters instead of all weights; the saved student has them merged in."""
+
+    rank: int = Field(default=16, ge=1, description="Rank of the adapters.")
+    alpha: int | None = Field(
+        default=None, ge=1, description="Scale of the adapters; twice the rank if not given."
+    )
+    dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="Dropout on the adapters' input while training."
+    )
+    targets: list[str] | None = Field(
+        default=None,
+        min_length=1,
+        description="Names of the linear layers that get an adapter, such as `q_proj`; "
+        "all but the output layer if not given.",
+    )
+
+
+class StudentConfig(Section):
+    """Which model becomes the student, and how it is trained on the mix."""
+
+    base: str = Field(
+        min_length=1,
+        description="The model to start from: a folder, relative to the recipe, or a hub id.",
+    )
+    signal: Literal["hard", "logit", "feature", "on_policy"] = Field(
+        default="hard",
+        description="What the student learns from; so far `hard`, the text of the answers.",
+    )
+    licence: str | None = Field(
+        default=None, description="Licence of the base, for the model card and the ledger."
+    )
+    lora: LoraConfig | None = Field(
+        default=None, description="Train low-rank adapters instead of all weights."
+    )
+    epochs: int = Field(default=2, ge=1, description="Passes over each stage of the mix.")
+    batch_size: int = Field(default=16, ge=1, description="Samples in one forward pass.")
+    accumulate: int = Field(
+        default=1, ge=1, description="Forward passes whose gradients make one step."
+    )
+    learning_rate: float = Field(
+        default=2e-5,
+        gt=0,
+        description="Peak learning rate of AdamW; 2e-4 if not given and `lora` is.",
+    )
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        default="cosine", description="How the learning rate falls after the warm-up."
+    )
+    warmup: float = Field(
+        default=0.03, ge=0, lt=1, description="Part of all steps over which the rate rises from 0."
+    )
+    weight_decay: float = Field(default=0.0, ge=0, description="AdamW's weight decay.")
+    adam_beta2: float = Field(
+        default=0.999, gt=0, lt=1, description="AdamW's decay of the squared gradients' average."
+    )
+    max_length: int | None = Field(
+        default=None,
+        ge=8,
+        description="Most tokens of prompt and answer together; longer samples are left out and "
+        "counted. The base's context if not given.",
+    )
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto",
+        description="Precision of the arithmetic; `auto` is bfloat16 on a GPU that has it, else "
+        "float32. Weights under full training stay in float32.",
+    )
+    checkpoint_every: int | None = Field(
+        default=None,
+        ge=1,
+        description="Steps between checkpoints; if not given about every ten seconds, less often "
+        "where a checkpoint is slow to write.",
+    )
+
+    @field_validator("signal")
+    @classmethod
+    def _only_hard(cls, signal: str) -> str:
+        if signal != "hard":
+            raise ValueError(
+                f"signal {signal!r} is not in this version: write `signal: hard`, "
+                "which learns from the text of the teachers' answers"
+            )
+        return signal
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rate_of_adapters(cls, fields: Any) -> Any:
+        if isinstance(fields, dict) and fields.get("lora") and "learning_rate" not in fields:
+            return {**fields, "learning_rate": LORA_LEARNING_RATE}
+        return fields

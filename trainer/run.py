@@ -1,0 +1,281 @@
+"""`train`: from a mix to a student's folder, resumable at any moment.
+
+    train(config, mix_folder, out_folder, base_dir=..., seed=7, ledger=ledger, run="quickstart",
+          key=..., teachers={"speller": "Apache-2.0"})
+
+While it trains, everything stands in `OUT_FOLDER.training/`: checkpoints and the loss log. The
+student's folder appears at the end by one rename: complete or absent.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ledger.keys import content_key, folder_hash, now_us, write_atomically
+from ledger.mixes import Manifest, read_manifest
+from ledger.store import Ledger
+from trainer import checkpoints
+from trainer.base import find_base, load_model, open_tokenizer, quiet, revision
+from trainer.card import write_card
+from trainer.config import StudentConfig
+from trainer.data import TrainingData, read_data
+from trainer.errors import StudentExists
+from trainer.losslog import LOG_NAME, LossLog, Window
+from trainer.signals.hard import ChatFormat
+
+if TYPE_CHECKING:
+    from trainer.sft import StudentTrainer, TrainProgress
+
+OnProgress = Callable[["TrainProgress"], None]
+RECORD_NAME = "training.json"  # in the student's folder: what `train` returned for it
+IDENTITY_NAME = "identity.json"  # in the working folder: which training its checkpoints are of
+NO_LIMIT = 1_000_000  # tokens; a base that states no context
+
+
+@dataclass(frozen=True, slots=True)
+class StudentRun:
+    """A finished student."""
+
+    path: Path
+    weights_sha: str
+    seconds: float  # spent training, all sittings together
+    steps: int
+    log: Path
+    tokens: int  # trained tokens, repeats and epochs included
+    samples: int  # trained positions, likewise
+    skipped: int  # distinct samples left out as too long
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    config: StudentConfig
+    mix: Path
+    out: Path
+    base: str
+    manifest: Manifest
+    seed: int
+    run: str
+    key: str
+    identity: str
+    on_progress: OnProgress | None
+
+    @property
+    def work(self) -> Path:
+        return self.out.with_name(f"{self.out.name}.training")
+
+    def note(self, text: str) -> None:
+        """Says something by the progress, without a step."""
+        from trainer.sft import TrainProgress
+
+        if self.on_progress:
+            self.on_progress(TrainProgress(0, 0, 0.0, 0, 0.0, 0.0, 0.0, note=text))
+
+
+def train(
+    config: StudentConfig,
+    mix_folder: Path,
+    out_folder: Path,
+    *,
+    base_dir: Path,
+    seed: int,
+    ledger: Ledger,
+    run: str,
+    key: str,
+    teachers: Mapping[str, str],
+    on_progress: OnProgress | None = None,
+) -> StudentRun:
+    """Trains the student, or goes on where an earlier call was cut off; records it in the ledger.
+
+    `teachers` gives each teacher's licence; the ledger must be open for writing. A call for a
+    student that is there already returns it. Raises BadBase, TemplateError, NothingToTrain,
+    Diverged, StudentExists, MixDamaged.
+    """
+    manifest = read_manifest(mix_folder)
+    base = find_base(config.base, base_dir)
+    identity = content_key(
+        [key, config.model_dump(), revision(base), manifest.lock_sha, manifest.plan_sha, seed]
+    )
+    job = _Job(
+        config, mix_folder, out_folder, base, manifest, seed, run, key, identity, on_progress
+    )
+    started = now_us()
+    tokenizer = open_tokenizer(config.base, base_dir)
+    chat = ChatFormat(tokenizer)
+    data = read_data(mix_folder, config.epochs, chat, _longest(job))
+    student = _finished(job)
+    if student is None:
+        student = _fit(job, tokenizer, chat, data, teachers)
+    _record(ledger, job, student, data, started)
+    shutil.rmtree(job.work, ignore_errors=True)
+    return student
+
+
+def _longest(job: _Job) -> int:
+    """Most tokens a sample may have: the recipe's word, within the base's context."""
+    from transformers import AutoConfig
+
+    with quiet():
+        shape = AutoConfig.from_pretrained(job.base, trust_remote_code=False).get_text_config()
+    context = getattr(shape, "max_position_embeddings", None) or NO_LIMIT
+    return min(job.config.max_length or context, context)
+
+
+def _finished(job: _Job) -> StudentRun | None:
+    """The student that a call before this one finished. Raises StudentExists for another one."""
+    if not job.out.exists():
+        return None
+    try:
+        record = json.loads((job.out / RECORD_NAME).read_text("utf-8"))
+    except (OSError, ValueError):
+        record = {}
+    if record.pop("identity", None) != job.identity:
+        raise StudentExists(
+            f"{job.out} holds something other than this training's student, and nothing is "
+            "overwritten: move it away, or give `run:` another folder."
+        )
+    return StudentRun(path=job.out, log=job.out / LOG_NAME, **record)
+
+
+def _fit(
+    job: _Job, tokenizer: Any, chat: ChatFormat, data: TrainingData, teachers: Mapping[str, str]
+) -> StudentRun:
+    _open_work(job)
+    if data.skipped:
+        job.note(f"{len(data.skipped)} samples are too long for the student and are left out")
+    with quiet():
+        trainer = _build(job, tokenizer, data)
+        newest = checkpoints.newest(job.work / "checkpoints", job.note)
+        _train_from(job, trainer, newest)
+        final = job.work / "student"
+        shutil.rmtree(final, ignore_errors=True)
+        _save_model(trainer, chat, final)
+    tokenizer.save_pretrained(final)
+    write_card(
+        final, job.config, job.manifest, data, teachers, run=job.run, key=job.key, seed=job.seed
+    )
+    shutil.copyfile(trainer.log_file.path, final / LOG_NAME)
+    student = StudentRun(
+        path=job.out,
+        weights_sha=folder_hash(final, ["*.safetensors"]),
+        seconds=round(trainer.log_file.window.seconds, 3),
+        steps=trainer.state.global_step,
+        log=job.out / LOG_NAME,
+        tokens=trainer.log_file.window.tokens,
+        samples=len(data.order),
+        skipped=len(data.skipped),
+    )
+    record = {k: v for k, v in asdict(student).items() if k not in ("path", "log")}
+    record["identity"] = job.identity
+    write_atomically(final / RECORD_NAME, json.dumps(record, indent=2).encode())
+    for path in [*final.iterdir(), final]:
+        checkpoints.sync(path)
+    final.rename(job.out)
+    checkpoints.sync(job.out.parent)
+    return student
+
+
+def _open_work(job: _Job) -> None:
+    """Makes the working folder; what another training left there is removed."""
+    path = job.work / IDENTITY_NAME
+    if path.exists() and path.read_text() != job.identity:
+        job.note("the settings changed since the last checkpoint: training begins anew")
+    if not path.exists() or path.read_text() != job.identity:
+        shutil.rmtree(job.work, ignore_errors=True)
+        write_atomically(path, job.identity.encode())
+
+
+def _build(job: _Job, tokenizer: Any, data: TrainingData) -> "StudentTrainer":
+    import torch
+
+    from trainer import sft
+
+    bf16 = _wants_bf16(job.config.dtype)
+    frozen = (
+        job.config.lora is not None
+    )  # frozen weights need no float32 copy to add small steps to
+    model = load_model(job.base, torch.bfloat16 if bf16 and frozen else torch.float32)
+    steps = sft.count_steps(job.config, len(data.order))
+    log = LossLog(job.work / LOG_NAME, sft.log_every(steps))
+    args = sft.arguments(
+        job.config, job.work / "checkpoints", job.seed, steps, model.num_parameters(), bf16
+    )
+    trainer = sft.StudentTrainer(model, tokenizer, data, args, log, sft.lora(job.config))
+    trainer.add_callback(sft.Bookkeeper(log, job.config.checkpoint_every, job.on_progress))
+    return trainer
+
+
+def _wants_bf16(dtype: str) -> bool:
+    import torch
+
+    if dtype == "auto":
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return dtype == "bfloat16"
+
+
+def _train_from(job: _Job, trainer: "StudentTrainer", checkpoint: Path | None) -> None:
+    from trainer import sft
+
+    if checkpoint is None:
+        trainer.log_file.resume(Window(), 0)
+        trainer.train()
+        return
+    job.note(f"training goes on from step {sft.resume(trainer, checkpoint)}")
+    trainer.train(resume_from_checkpoint=str(checkpoint))
+
+
+def _save_model(trainer: "StudentTrainer", chat: ChatFormat, folder: Path) -> None:
+    """A plain folder: adapters merged, in the base's precision, with the template's end token."""
+    from transformers import AutoConfig
+
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
+    place = model.config._name_or_path
+    if hasattr(model, "peft_config"):
+        model = model.merge_and_unload()
+    vars(model).pop("forward", None)  # TRL's head and autocast patch the instance
+    stored = AutoConfig.from_pretrained(place, trust_remote_code=False).dtype
+    if stored is not None:
+        model = model.to(stored)
+    stops = chat.end_ids
+    model.generation_config.eos_token_id = list(stops) if len(stops) > 1 else stops[0]
+    model.generation_config.pad_token_id = trainer.processing_class.pad_token_id
+    model.save_pretrained(folder)
+
+
+def _record(
+    ledger: Ledger, job: _Job, student: StudentRun, data: TrainingData, started: int
+) -> None:
+    """Ledger rows: the run, what it consumed, the base's licence. Once, whoever calls again."""
+    ledger.fold()
+    if ledger.rows("SELECT 1 FROM student_run WHERE key = ?", [job.key]):
+        return
+    mixes = ledger.rows(
+        "SELECT key FROM mix WHERE lock_sha = ? ORDER BY id DESC LIMIT 1", [job.manifest.lock_sha]
+    )
+    ended = now_us()
+    row = {
+        "key": job.key,
+        "run": job.run,
+        "mix": mixes[0][0] if mixes else None,
+        "base": job.config.base,
+        "settings": json.dumps(job.config.model_dump(), ensure_ascii=False),
+        "path": str(job.out),
+        "weights_sha": student.weights_sha,
+        "started_at": started,
+        "ended_at": ended,
+        "seconds": student.seconds,
+    }
+    licence = {
+        "kind": "base",
+        "subject": job.config.base,
+        "licence": job.config.licence or "unknown",
+        "at": ended,
+    }
+    consumed = [
+        {"student_run": job.key, "sample": sample, "times": times}
+        for sample, times in data.times().items()
+    ]
+    ledger.put_all([("student_run", [row]), ("consumed", consumed), ("licence", [licence])])
+    ledger.fold()

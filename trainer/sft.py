@@ -1,0 +1,286 @@
+"""The student's trainer: TRL's SFTTrainer with the mix's order, sealed checkpoints and our own log.
+
+What TRL and transformers do at every step for the sake of metrics (entropy, accuracy, operations,
+NaN filter) is left out: at a quarter of a million parameters it takes as long as the arithmetic.
+Imports torch; imported by `trainer.run` when training begins.
+"""
+
+import inspect
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+import torch
+from datasets import Dataset
+from torch.nn import functional
+from transformers import PrinterCallback, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+from trl.trainer.utils import add_fused_lm_head
+
+from trainer import checkpoints
+from trainer.config import StudentConfig
+from trainer.data import IGNORED, Collator, CurriculumSampler, Rows, TrainingData
+from trainer.losslog import POINTS, LossLog, Window
+
+WINDOW_NAME = "window.json"
+CHECKPOINT_S = 10.0  # least seconds between checkpoints
+CHECKPOINT_COST = 50  # and at least so many times what the last one took
+PROGRESS_S = 0.5
+LOGITS_AT_ONCE = 2**25  # numbers; larger outputs go through TRL's tiled head
+RECOMPUTE_ABOVE = 1_000_000_000  # parameters: larger students on a GPU recompute activations
+
+
+@dataclass(frozen=True, slots=True)
+class TrainProgress:
+    """How far the training is. `note` says something once; `loss` is the newest line of the log."""
+
+    step: int
+    steps: int
+    loss: float
+    tokens: int
+    learning_rate: float
+    elapsed_s: float
+    steps_per_s: float
+    note: str = ""
+
+
+class StudentTrainer(SFTTrainer):
+    """Trains on `data` in its order; checkpoints under `folder` are complete or absent."""
+
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        data: TrainingData,
+        args: SFTConfig,
+        log: LossLog,
+        peft: Any,
+    ) -> None:
+        self.data, self.log_file = data, log
+        self._staging: Path | None = None
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=Dataset.from_dict({"input_ids": [[0]]}),  # TRL wants one to look at
+            data_collator=_no_collator,
+            processing_class=tokenizer,
+            peft_config=peft,
+        )
+        self.train_dataset = Rows(len(data.keys))
+        pad = tokenizer.pad_token_id or 0
+        self.data_collator = Collator(data, pad, with_mask=self.aux_loss_enabled)
+        self._prepare_head()
+        self.remove_callback(PrinterCallback)
+
+    def _prepare_head(self) -> None:
+        """Leaves entropy and accuracy out of TRL's tiled head; sees which head the model allows."""
+        inner = self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
+        del inner.forward  # TRL's patch of the instance; the class's own shows again
+        self._can_keep = "logits_to_keep" in inspect.signature(type(inner).forward).parameters
+        add_fused_lm_head(inner)
+        self._vocabulary = inner.get_output_embeddings().weight.shape[0]
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        return CurriculumSampler(self.data.order)
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> int:
+        """Trained tokens of one step, over all its forward passes and processes."""
+        count = sum(batch["trained"] for batch in batch_samples)
+        if self.args.world_size > 1:
+            count = int(self.accelerator.gather(torch.tensor([count], device=device)).sum())
+        self.log_file.window.tokens += count
+        return count
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: int | None = None,
+    ) -> Any:
+        """Mean loss over the step's trained tokens, whatever forward passes it is cut into."""
+        trained, keep = inputs.pop("trained"), inputs.pop("keep")
+        if self.aux_loss_enabled or return_outputs:
+            count = torch.tensor(num_items_in_batch or trained)
+            return super().compute_loss(model, inputs, return_outputs, count)
+        ids, labels = inputs["input_ids"], inputs["labels"]
+        if self._fits(ids.shape[0] * keep):
+            logits = model(input_ids=ids, use_cache=False, logits_to_keep=keep).logits[:, :-1]
+            targets = labels[:, labels.shape[1] - keep + 1 :]
+            total = functional.cross_entropy(
+                logits.flatten(0, 1).float(),
+                targets.flatten(),
+                ignore_index=IGNORED,
+                reduction="sum",
+            )
+        else:
+            outputs = model(input_ids=ids, labels=labels, use_cache=False, fused_lm_head=True)
+            total = -outputs.log_probs.sum()
+        return total * self.accelerator.num_processes / (num_items_in_batch or trained)
+
+    def _fits(self, positions: int) -> bool:
+        on_cpu = self.accelerator.device.type == "cpu"
+        return self._can_keep and on_cpu and positions * self._vocabulary <= LOGITS_AT_ONCE
+
+    def training_step(self, *args: Any, **options: Any) -> torch.Tensor:
+        loss = super().training_step(*args, **options)
+        self.log_file.add(loss)
+        return loss
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        return 0  # counting the parameters at every step costs more than the figure is worth
+
+    def _send_telemetry(self) -> None:
+        """Nothing is sent."""
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._staging) if self._staging else str(super()._get_output_dir(trial))
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        step = self.state.global_step
+        window = self.log_file.state(step)
+        with checkpoints.writing(Path(self.args.output_dir), step) as self._staging:
+            super(SFTTrainer, self)._save_checkpoint(model, trial)  # TRL's adds a model card
+            path = self._staging / f"checkpoint-{step}" / WINDOW_NAME
+            path.write_text(json.dumps(window))
+        self._staging = None
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Weights alone: tokenizer and arguments do not change between checkpoints."""
+        self.accelerator.unwrap_model(self.model).save_pretrained(output_dir, state_dict=state_dict)
+
+
+class Bookkeeper(TrainerCallback):
+    """After each step: log, progress, and the decision whether a checkpoint is due."""
+
+    def __init__(
+        self, log: LossLog, every: int | None, on_progress: Callable[[TrainProgress], None] | None
+    ) -> None:
+        self.log, self.every, self.on_progress = log, every, on_progress
+        self._rate = 0.0
+        self._pause = CHECKPOINT_S
+        self._checked = self._shown = self._ticked = self._began = time.monotonic()
+        self._first = 0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._checked = self._shown = self._ticked = self._began = time.monotonic()
+        self._first = state.global_step
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
+        self._rate = parts["optimizer"].param_groups[0]["lr"]  # before the schedule moves on
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        now, step = time.monotonic(), state.global_step
+        last = step == state.max_steps
+        window = self.log.window
+        window.steps += 1
+        window.seconds += now - self._ticked
+        self._ticked = now
+        if step % self.log.every == 0 or last:
+            self.log.write(step, self._rate)
+        if self.on_progress and (last or now - self._shown >= PROGRESS_S):
+            self._shown = now
+            self.on_progress(self._progress(state, now))
+        control.should_save = not last and self._due(step, now)
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        now = time.monotonic()
+        self._pause = max(CHECKPOINT_S, CHECKPOINT_COST * (now - self._ticked))
+        self._checked = now
+
+    def _due(self, step: int, now: float) -> bool:
+        if self.every:
+            return step % self.every == 0
+        return now - self._checked >= self._pause
+
+    def _progress(self, state: Any, now: float) -> TrainProgress:
+        step, window = state.global_step, self.log.window
+        return TrainProgress(
+            step=step,
+            steps=state.max_steps,
+            loss=self.log.last_loss,
+            tokens=window.tokens,
+            learning_rate=self._rate,
+            elapsed_s=window.seconds,
+            steps_per_s=(step - self._first) / max(now - self._began, 1e-9),
+        )
+
+
+def count_steps(config: StudentConfig, positions: int) -> int:
+    """Optimiser steps of one training."""
+    batches = -(-positions // config.batch_size)
+    return -(-batches // config.accumulate)
+
+
+def log_every(steps: int) -> int:
+    """Steps between lines of the log."""
+    return max(1, round(steps / POINTS))
+
+
+def arguments(
+    config: StudentConfig, folder: Path, seed: int, steps: int, parameters: int, bf16: bool
+) -> SFTConfig:
+    """TRL's arguments for this student. One pass: the sampler holds all epochs."""
+    gpu = torch.cuda.is_available()
+    constant = config.schedule == "constant"
+    args = SFTConfig(
+        output_dir=str(folder),
+        use_cpu=not gpu,
+        bf16=bf16,
+        seed=seed % 2**32,
+        num_train_epochs=1,
+        per_device_train_batch_size=config.batch_size,
+        gradient_accumulation_steps=config.accumulate,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="constant_with_warmup" if constant else config.schedule,
+        warmup_steps=round(config.warmup * steps),
+        weight_decay=config.weight_decay,
+        adam_beta2=config.adam_beta2,
+        gradient_checkpointing=gpu and parameters > RECOMPUTE_ABOVE,
+        max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        remove_unused_columns=False,
+        dataloader_pin_memory=gpu,
+        logging_strategy="no",
+        save_strategy="no",
+        logging_nan_inf_filter=False,
+        report_to="none",
+        disable_tqdm=True,
+    )
+    args._n_gpu = min(args.n_gpu, 1)  # several visible GPUs would wrap the model in DataParallel
+    return args
+
+
+def lora(config: StudentConfig) -> Any:
+    """PEFT's settings, or None for full training."""
+    if config.lora is None:
+        return None
+    from peft import LoraConfig, TaskType
+
+    return LoraConfig(
+        task_type=TaskType.CAUSAL_LM,
+        r=config.lora.rank,
+        lora_alpha=config.lora.alpha or 2 * config.lora.rank,
+        lora_dropout=config.lora.dropout,
+        target_modules=config.lora.targets or "all-linear",
+    )
+
+
+def resume(trainer: StudentTrainer, checkpoint: Path) -> int:
+    """Brings the log to where the checkpoint was taken; returns its step."""
+    step = int(checkpoint.name.rpartition("-")[2])
+    window = Window(**json.loads((checkpoint / WINDOW_NAME).read_text()))
+    trainer.log_file.resume(window, step)
+    return step
+
+
+def _no_collator(rows: Any) -> Any:
+    raise AssertionError("replaced once TRL has built the trainer")
