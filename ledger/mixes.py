@@ -155,7 +155,7 @@ def training_order(folder: Path, epochs: int) -> "np.ndarray":
     import pyarrow.parquet as pq
 
     manifest = read_manifest(folder)
-    rows = pq.read_table(folder / ORDER, columns=["row"])["row"].to_numpy()
+    rows = np.array(pq.read_table(folder / ORDER, columns=["row"])["row"])
     passes = []
     for stage in manifest.stages:
         members = rows[stage.start : stage.stop]

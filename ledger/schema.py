@@ -50,7 +50,7 @@ TABLES: dict[str, Table] = {
         _table("prompt", "key, source, chars BIGINT", "key"),
         _table("prompt_text", "prompt>prompt, messages, tools", "prompt", wide=True),
         _table("embedding", "prompt>prompt, model, vector FLOAT[]", "prompt model", wide=True),
-        _table("licence", "kind, subject, licence, at TIMESTAMP"),
+        _table("licence", "kind, subject, licence, recorded_at TIMESTAMP"),
         _table("label", "prompt>prompt, classifier, task, probability DOUBLE", "prompt classifier"),
         _table("teacher", "key, name, kind, model, revision, settings", "key"),
         _table(
@@ -63,24 +63,24 @@ TABLES: dict[str, Table] = {
         _table(
             "sample",
             "key, request>request, prompt>prompt, teacher>teacher, text_sha, finish_reason, "
-            "completion_tokens BIGINT, at TIMESTAMP",
+            "completion_tokens BIGINT, recorded_at TIMESTAMP",
             "key",
         ),
         _table("sample_text", "sample>sample, text, reasoning, raw", "sample", wide=True),
         _table(
             "score",
-            "sample>sample, scorer, reference_sha, value DOUBLE, extracted BOOLEAN, at TIMESTAMP",
+            "sample>sample, scorer, reference_sha, value DOUBLE, extracted BOOLEAN, recorded_at TIMESTAMP",
             "sample scorer reference_sha",
         ),
         _table(
             "route",
-            "key, run, task, teacher>teacher, runner_up, policy, reason, evidence, at TIMESTAMP",
+            "key, run, task, teacher>teacher, runner_up, policy, reason, evidence, recorded_at TIMESTAMP",
             "key task",
         ),
         _table("flag", "sample>sample, mix, filter, detail", "sample mix filter"),
         _table(
             "mix",
-            "key, run, path, lock_sha, plan_sha, samples BIGINT, tokens BIGINT, at TIMESTAMP",
+            "key, run, path, lock_sha, plan_sha, samples BIGINT, tokens BIGINT, recorded_at TIMESTAMP",
             "key",
         ),
         _table(
@@ -106,7 +106,7 @@ TABLES: dict[str, Table] = {
         _table(
             "evaluation",
             "key, run, task, model, role, mean DOUBLE, lo DOUBLE, hi DOUBLE, n BIGINT, detail, "
-            "at TIMESTAMP",
+            "recorded_at TIMESTAMP",
             "key task model",
         ),
     )
@@ -114,6 +114,6 @@ TABLES: dict[str, Table] = {
 
 BATCH_DDL = (
     "CREATE TABLE IF NOT EXISTS batch "
-    '(sequence BIGINT, rows BIGINT, hash VARCHAR, inbox_seq BIGINT, "at" TIMESTAMP)'
+    "(sequence BIGINT, rows BIGINT, hash VARCHAR, inbox_seq BIGINT, recorded_at TIMESTAMP)"
 )
 META_DDL = "CREATE TABLE IF NOT EXISTS meta (schema_version BIGINT)"

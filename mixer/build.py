@@ -146,7 +146,7 @@ def _record(
         "plan_sha": manifest.plan_sha,
         "samples": manifest.samples,
         "tokens": manifest.tokens,
-        "at": now_us(),
+        "recorded_at": now_us(),
     }
     flags: list[dict[str, Any]] = [
         {"sample": f.sample, "mix": key, "filter": f.filter, "detail": f.detail}

@@ -271,7 +271,7 @@ def _record(
         "kind": "base",
         "subject": job.config.base,
         "licence": job.config.licence or "unknown",
-        "at": ended,
+        "recorded_at": ended,
     }
     consumed = [
         {"student_run": job.key, "sample": sample, "times": times}

@@ -50,7 +50,7 @@ def put_routes(
             "policy": route.policy,
             "reason": route.reason,
             "evidence": json.dumps(asdict(route), ensure_ascii=False),
-            "at": at,
+            "recorded_at": at,
         }
         for route in routes
     ]

@@ -41,9 +41,3 @@ class GenerateConfig(Section):
         ge=0,
         description="How often a call that failed for a passing reason is repeated.",
     )
-    margin: float = Field(
-        default=0.05,
-        ge=0,
-        le=1,
-        description="Answers bought beyond the mix's need, for those that filters drop.",
-    )

@@ -148,7 +148,7 @@ def _sample_row(outcome: Outcome, answer: Answer, teacher: Teacher, at: int) -> 
         "text_sha": text_hash(answer.text),
         "finish_reason": answer.finish_reason,
         "completion_tokens": answer.completion_tokens,
-        "at": at,
+        "recorded_at": at,
     }
 
 

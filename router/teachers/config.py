@@ -1,7 +1,7 @@
 """The recipe's `teachers:` section: a name, one kind, a licence."""
 
 from ipaddress import ip_address
-from typing import Literal, Self
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
@@ -103,6 +103,11 @@ class TeacherConfig(Section):
         if self.url is not None:
             _check_url(self.url)
         return self
+
+    def filled(self) -> dict[str, Any]:
+        """The section with every default that its kind reads, as JSON can hold it."""
+        foreign = {name for name, kinds in ONLY_FOR.items() if self.kind not in kinds}
+        return self.model_dump(mode="json", exclude_none=True, exclude=foreign)
 
     @property
     def kind(self) -> str:

@@ -134,4 +134,4 @@ def register(ledger: Ledger, teacher: Teacher) -> None:
     )
     if known != [(teacher.licence,)]:
         licence = {"kind": "teacher", "subject": teacher.key, "licence": teacher.licence}
-        ledger.put("licence", [{**licence, "at": now_us()}])
+        ledger.put("licence", [{**licence, "recorded_at": now_us()}])

@@ -50,7 +50,7 @@ def test_rows_come_back_with_references_resolved(tmp_path: Path) -> None:
         sample = {
             "key": sample_key(request, "2"), "request": request, "prompt": prompt.key,
             "teacher": "t" * 32, "text_sha": "", "finish_reason": "stop", "completion_tokens": 1,
-            "at": now_us(),
+            "recorded_at": now_us(),
         }  # fmt: skip
         ledger.put_all(
             [("request", [request_row(request, prompt.key, "t" * 32)]), ("sample", [sample])]
@@ -216,7 +216,7 @@ def test_a_fold_cut_off_before_the_inbox_is_cleared_is_not_written_twice(tmp_pat
         seq = db.execute("SELECT inbox_seq FROM head").fetchone()[0]
         db.execute(
             "INSERT INTO inbox (seq, tbl, n, body) VALUES (?, 'licence', 1, ?)",
-            (seq, b'[{"kind":"source","subject":"x","licence":"MIT","at":1}]'),
+            (seq, b'[{"kind":"source","subject":"x","licence":"MIT","recorded_at":1}]'),
         )
     with ledger.writing("test"):
         pass

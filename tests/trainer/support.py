@@ -138,12 +138,12 @@ def fill_ledger(ledger: Ledger, rows: list[dict[str, Any]], lock_sha: str = "") 
                         "text_sha": "",
                         "finish_reason": "stop",
                         "completion_tokens": 5,
-                        "at": at,
+                        "recorded_at": at,
                     }
                 ],
             ),
         ]
     mix = {"key": content_key("mix"), "run": "r", "path": "", "lock_sha": lock_sha, "plan_sha": ""}
-    batch.append(("mix", [{**mix, "samples": len(rows), "tokens": 0, "at": at}]))
+    batch.append(("mix", [{**mix, "samples": len(rows), "tokens": 0, "recorded_at": at}]))
     ledger.put_all(batch)
     ledger.fold()
