@@ -1,0 +1,146 @@
+"""The command line: help with an example for every command, clear errors, documented exit codes."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+import typer
+
+from ledger.store import Ledger
+from tests.tutelage.recipes import TEACHER, write_recipe
+from tutelage.cli import app
+
+
+def run(*words: str, cwd: Path, code: int = 0) -> str:
+    """Runs the command in a process of its own; returns what it printed."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "tutelage", *words], cwd=cwd, capture_output=True, text=True
+    )
+    assert ended.returncode == code, ended.stderr
+    assert "Traceback" not in ended.stderr
+    return ended.stdout if code == 0 else ended.stderr
+
+
+def commands() -> Iterator[tuple[str, click.Command]]:
+    def walk(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
+        if isinstance(command, click.Group):
+            for child in command.commands.values():
+                yield from walk(child, f"{name} {child.name}".strip())
+        else:
+            yield name, command
+
+    yield from walk(typer.main.get_command(app), "")
+
+
+@pytest.mark.parametrize(("name", "command"), list(commands()))
+def test_every_command_has_help_with_an_example(name: str, command: click.Command) -> None:
+    assert command.help
+    assert (command.epilog or "").startswith(f"Example: tutelage {name}")
+    for parameter in command.params:
+        if parameter.name != "help":
+            assert getattr(parameter, "help", None), f"{name}: {parameter.name}"
+
+
+def test_every_command_is_documented_in_the_readme() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    missing = [name for name, _ in commands() if f"tutelage {name}" not in readme]
+    assert not missing
+
+
+def test_help_is_there_at_once(tmp_path: Path) -> None:
+    code = (
+        "import sys, tutelage.cli\n"
+        "heavy = {'torch', 'transformers', 'trl', 'sklearn', 'litellm', 'duckdb', 'pyarrow', 'scipy',"
+        " 'numpy', 'rich.progress'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert loaded.stdout.strip() == "[]"
+
+
+def test_init_check_and_plan_work_unedited(tmp_path: Path) -> None:
+    assert "wrote my.yaml" in run("init", "my.yaml", cwd=tmp_path)
+    assert "is sound" in run("check", "my.yaml", cwd=tmp_path)
+    planned = run("plan", "my.yaml", cwd=tmp_path)
+    assert "2 teachers x 20 probes" in planned
+    assert "Nothing was spent" in planned
+    assert not (tmp_path / "runs").exists()
+    assert "nothing was written" in run("init", "my.yaml", cwd=tmp_path, code=2)
+
+
+def test_plan_as_json_counts_calls_tokens_and_usd(tmp_path: Path) -> None:
+    priced = {**TEACHER, "price": {"input_usd_per_million": 1.0, "output_usd_per_million": 2.0}}
+    write_recipe(tmp_path, teachers={"one": TEACHER, "two": priced}, generate={"max_tokens": 100})
+    plan = json.loads(run("plan", "recipe.yaml", "--json", cwd=tmp_path))
+    probe = next(stage for stage in plan["stages"] if stage["name"] == "probe")
+    assert probe["calls"] == 8
+    assert 4 * 100 * 2e-6 < probe["usd"] < 8 * 150 * 2e-6
+    assert plan["recipe"]["generate"]["retries"] == 4
+    (tmp_path / "full.yaml").write_text(json.dumps(plan["recipe"]))
+    run("check", "full.yaml", cwd=tmp_path)  # what plan prints is itself a recipe
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("check", "absent.yaml"), 2, "tutelage init"),
+        (("run", "absent.yaml"), 2, "no such file"),
+        (("run", "recipe.yaml", "--until", "lunch"), 2, "the stages are classify"),
+        (("status", "recipe.yaml"), 2, "has not begun"),
+        (("status", "nowhere"), 2, "neither a recipe file nor the folder of a run"),
+        (("report", "recipe.yaml"), 2, "has not come through `classify`"),
+        (("ask", "recipe.yaml", "hi"), 2, "has not come through"),
+        (("route", "recipe.yaml", "hi"), 2, "has not come through"),
+        (("mix", "preview", "recipe.yaml"), 2, "has not come through"),
+        (("audit", "sql", "recipe.yaml", "SELECT 1"), 1, "no ledger"),
+        (("nonsense",), 2, "No such command"),
+    ],
+)
+def test_errors_say_the_way_out_and_exit_as_documented(
+    tmp_path: Path, words: tuple[str, ...], code: int, said: str
+) -> None:
+    write_recipe(tmp_path)
+    assert said in run(*words, cwd=tmp_path, code=code)
+
+
+def test_a_second_run_on_the_same_ledger_is_told_who_holds_it(tmp_path: Path) -> None:
+    write_recipe(tmp_path)
+    with Ledger(tmp_path / "runs" / "ledger").writing("the first run"):
+        said = run("run", "recipe.yaml", cwd=tmp_path, code=3)
+    assert "is held by process" in said
+    assert "the first run" in said
+
+
+def test_a_run_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    write_recipe(tmp_path, run="blocked/run")
+    (tmp_path / "blocked").write_text("a file where a folder should be")
+    assert "blocked/run cannot be written" in run("run", "recipe.yaml", cwd=tmp_path, code=1)
+
+
+def test_a_teacher_that_is_down_or_lacks_its_key_stops_before_the_mix(tmp_path: Path) -> None:
+    write_recipe(tmp_path, generate={"retries": 0, "max_tokens": 5})
+    said = run("run", "recipe.yaml", cwd=tmp_path, code=1)
+    assert "no probe of any teacher" in said or "one" in said
+    keyed = {"litellm": "openai/gpt-4o-mini", "licence": "x", "api_key_env": "NOT_SET_ANYWHERE"}
+    write_recipe(tmp_path, teachers={"one": keyed})
+    assert "NOT_SET_ANYWHERE" in run("run", "recipe.yaml", cwd=tmp_path, code=1)
+
+
+def test_a_local_teacher_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    write_recipe(tmp_path, teachers={"one": {"local": "no/such/folder", "licence": "x"}})
+    started = time.monotonic()
+    assert "no/such/folder" in run("run", "recipe.yaml", cwd=tmp_path, code=1)
+    assert time.monotonic() - started < 120
+
+
+def test_shares_that_no_mix_can_meet_are_refused_by_check(tmp_path: Path) -> None:
+    shares = {"red": {"share": 0.5, "max_samples": 2}, "blue": 0.5}
+    write_recipe(tmp_path, mix={"unit": "samples", "total": 10, "shares": shares})
+    assert "max_samples" in run("check", "recipe.yaml", cwd=tmp_path, code=2)

@@ -1,0 +1,228 @@
+"""The whole loop on real models: it runs, records, resumes, and does nothing twice."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from ledger.keys import content_key
+from ledger.mixes import read_manifest
+from ledger.store import Ledger
+from tests.tutelage.small_run import TASKS, small_fields, write_small
+from tutelage import (
+    ask,
+    audit_sample,
+    audit_sql,
+    audit_student,
+    audit_teacher,
+    explain_route,
+    plan_recipe,
+    preview_mix,
+    run_recipe,
+    run_status,
+    write_report,
+)
+from tutelage.pipeline import STAGE_NAMES
+from tutelage.pools import load_pools
+from tutelage.recipe import load_recipe
+from tutelage.watch import Watch
+
+
+class Recorder(Watch):
+    """Notes which stages worked and which had nothing to do."""
+
+    def __init__(self) -> None:
+        self.worked: list[str] = []
+        self.idle: list[str] = []
+
+    def stage_ends(self, name: str, summary: str, seconds: float) -> None:
+        self.worked.append(name)
+
+    def stage_is_done(self, name: str, summary: str) -> None:
+        self.idle.append(name)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder in which the small recipe has run once; the working directory while it is used."""
+    folder = tmp_path_factory.mktemp("home")
+    before = Path.cwd()
+    os.chdir(folder)
+    run_recipe(write_small(folder))
+    yield folder
+    os.chdir(before)
+
+
+@pytest.fixture(scope="module")
+def result(home: Path) -> dict[str, Any]:
+    return dict(json.loads((home / "runs/small/result.json").read_text()))
+
+
+def test_the_result_names_teachers_scores_and_verdict_for_every_task(result: dict) -> None:
+    assert tuple(result["tasks"]) == TASKS
+    chosen = {name: task["chosen"] for name, task in result["tasks"].items()}
+    assert chosen == {"caesar_cipher": "decoder", "chain_sum": "adder", "spell_backward": "speller"}
+    for task in result["tasks"].values():
+        for estimate in (task["baseline"], task["student"], *task["teachers"].values()):
+            assert 0 <= estimate["lo"] <= estimate["mean"] <= estimate["hi"] <= 1
+            assert estimate["n"] == 12
+        assert len(task["teachers"]) == 2
+        assert task["verdict"] in ("yes", "no", "not enough data")
+    assert set(result["stages_s"]) == set(STAGE_NAMES) - {"report"}
+
+
+def test_a_second_run_finds_nothing_to_do(home: Path) -> None:
+    watch, started = Recorder(), time.monotonic()
+    run_recipe(home / "small.yaml", watch=watch)
+    assert watch.worked == []
+    assert tuple(watch.idle) == STAGE_NAMES
+    assert time.monotonic() - started < 60
+
+
+def test_a_looser_filter_buys_nothing_again(home: Path) -> None:
+    requests = "SELECT count(*) FROM request"
+    ledger = Ledger(Path("runs/ledger"))
+    before = ledger.rows(requests)
+    mix = {**small_fields()["mix"], "drop": ["empty"]}
+    watch = Recorder()
+    run_recipe(write_small(home, mix=mix, run="runs/looser"), until="mix", watch=watch)
+    write_small(home)
+    assert ledger.rows(requests) == before
+    assert "mix" in watch.worked
+
+
+def test_no_reference_reaches_mix_lock_or_training(tmp_path: Path, home: Path) -> None:
+    """Every reference is replaced by a marker that no model writes; the trainer's own rows are read."""
+    loaded = load_recipe(home / "small.yaml")
+    pools = load_pools(loaded.recipe, loaded.base)
+    rows = [
+        {
+            "prompt": i.prompt.text,
+            "task": i.task,
+            "reference": f"MARKER-{content_key(i.prompt.key)}",
+        }
+        for i in (*pools.train, *pools.examples, *pools.probes, *pools.test)
+    ]
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = write_small(
+        tmp_path,
+        prompts=[{"file": str(prompts), "licence": "Apache-2.0"}],
+        probes={"hold_out": 12, "scorer": "exact"},
+        run="runs/marked",
+    )
+    result = run_recipe(path, until="train")
+    mix = Path(result["stages"]["mix"]["folder"])
+    trained = _trained_texts(mix, loaded.base / loaded.recipe.student.base)
+    for text in (*trained, *(file.read_text("utf-8") for file in mix.glob("*.json"))):
+        assert "MARKER-" not in text
+    for file in mix.glob("*.parquet"):
+        assert "MARKER-" not in str(pq.read_table(file).to_pylist())
+    student = Path(result["stages"]["train"]["path"])
+    assert all(b"MARKER-" not in file.read_bytes() for file in student.iterdir())
+
+
+def _trained_texts(mix: Path, base: Path) -> list[str]:
+    """What the trainer's batches hold, decoded."""
+    from trainer.base import open_tokenizer
+    from trainer.data import read_data
+    from trainer.signals.hard import ChatFormat
+
+    tokenizer = open_tokenizer(str(base), Path())
+    data = read_data(mix, 1, ChatFormat(tokenizer), 128)
+    samples = zip(data.offsets, data.offsets[1:], strict=False)
+    return [tokenizer.decode(data.ids[start:stop].tolist()) for start, stop in samples]
+
+
+def test_the_mix_is_the_same_bytes_in_another_ledger(home: Path, tmp_path: Path) -> None:
+    first = read_manifest(
+        Path(json.loads(Path("runs/small/result.json").read_text())["paths"]["mix"])
+    )
+    path = write_small(tmp_path, run=str(tmp_path / "runs" / "again"))
+    again = run_recipe(path, until="mix")["stages"]["mix"]
+    assert read_manifest(Path(again["folder"])) == first
+
+
+def test_audits_go_from_sample_to_student_and_back(home: Path) -> None:
+    student = audit_student(home / "small.yaml")[0]
+    assert {row["teacher"] for row in student["teachers"]} == {"speller", "adder", "decoder"}
+    assert all(row["licence"] == "Apache-2.0" for row in student["teachers"])
+    columns, rows = audit_sql(
+        Path("runs/small"), "SELECT s.key FROM consumed c JOIN sample s ON c.sample = s.id"
+    )
+    assert columns == ["key"]
+    story = audit_sample(Path("runs/small"), rows[0][0][:12])
+    assert story["students"][0]["weights_sha"] == student["weights_sha"]
+    assert story["requests"][0]["cost_usd"] == 0
+    asked = audit_teacher(Path("runs/small"), "generalist")[0]
+    assert {row["stage"] for row in asked["requests"]} == {"probe", "evaluate"}
+    Ledger(Path("runs/ledger")).verify()
+
+
+def test_status_report_preview_and_plan_read_a_finished_run(home: Path) -> None:
+    status = run_status(Path("runs/small"))
+    assert all(stage.seconds is not None for stage in status.stages)
+    assert status.holder is None
+    page = write_report(Path("runs/small"))
+    assert page.read_text("utf-8").startswith("<!doctype html>")
+    assert preview_mix(home / "small.yaml").blend.samples == 90
+    assert {stage.state for stage in plan_recipe(home / "small.yaml").stages} == {"done"}
+
+
+def test_route_and_ask_explain_a_new_prompt(home: Path) -> None:
+    question = "Spell this word backward (example: sun -> nus): garden"
+    explained = explain_route(Path("runs/small"), question).explanation
+    assert explained.label.best_task == "spell_backward"
+    assert explained.route.teacher == "speller"
+    asked = ask(Path("runs/small"), question)
+    assert asked.answers["teacher speller"] == "nedrag"
+    assert "student" in asked.answers
+
+
+def test_the_student_is_a_plain_folder_that_names_its_teachers(home: Path, result: dict) -> None:
+    folder = Path(result["paths"]["student"])
+    card = (folder / "README.md").read_text()
+    for word in ("speller", "adder", "decoder", "Apache-2.0", result["mix"]["lock_sha"][:12]):
+        assert word in card
+    assert (folder / "model.safetensors").is_file()
+    assert (folder / "tokenizer.json").is_file()
+
+
+def start(home: Path, *more: str) -> subprocess.Popen:
+    """The command in a process of its own, as a person would start it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tutelage", "run", "small.yaml", *more],
+        cwd=home,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+    )
+
+
+def wait_for(child: subprocess.Popen, words: str) -> None:
+    assert child.stdout is not None
+    for line in child.stdout:
+        if words in line:
+            return
+    raise AssertionError(f"{words!r} was never said: {child.communicate()[1]}")
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
+    write_small(tmp_path)
+    child = start(tmp_path, "--until", "probe")
+    wait_for(child, "classify")
+    time.sleep(1)
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate(timeout=120)
+    assert child.returncode == 130, said
+    assert "Go on with: tutelage run small.yaml" in said
+    assert "Traceback" not in said

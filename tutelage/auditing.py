@@ -1,0 +1,61 @@
+"""Audits: the ledger's lineage, for a run that is named by its folder or recipe."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ledger.errors import InputError
+from ledger.lineage import find_sample, sample_story, student_lineage, teacher_lineage
+from tutelage.workspace import open_run
+
+INDENT = "  "
+
+
+def audit_sample(run: Path, sample: str) -> dict[str, Any]:
+    """One sample's whole way, by its id or the beginning of it. Raises InputError."""
+    ledger = open_run(run).ledger
+    return sample_story(ledger, find_sample(ledger, sample))
+
+
+def audit_student(run: Path) -> list[dict[str, Any]]:
+    """A run's students, newest first, each with mix, teachers and sources. Raises InputError."""
+    workspace = open_run(run)
+    students = student_lineage(workspace.ledger, workspace.recipe.run)
+    if not students:
+        raise InputError(f"{workspace.recipe.run} has no student yet: `tutelage run` trains it")
+    return students
+
+
+def audit_teacher(run: Path, name: str) -> list[dict[str, Any]]:
+    """Every teacher of that name in the run's ledger. Raises InputError."""
+    return teacher_lineage(open_run(run).ledger, name)
+
+
+def audit_sql(run: Path, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Columns and rows of a read-only query. Raises LedgerError."""
+    return open_run(run).ledger.table(query)
+
+
+def as_lines(record: Any, indent: str = "") -> Iterator[str]:
+    """A record as indented `name: value` lines, control characters made visible."""
+    if isinstance(record, dict):
+        for name, value in record.items():
+            if isinstance(value, dict | list) and value:
+                yield f"{indent}{name}:"
+                yield from as_lines(value, indent + INDENT)
+            elif value not in (None, [], {}):
+                yield f"{indent}{name}: {visible(value)}"
+    else:
+        for index, value in enumerate(record):
+            if index:
+                yield ""
+            if isinstance(value, dict | list):
+                yield from as_lines(value, indent)
+            else:
+                yield f"{indent}{visible(value)}"
+
+
+def visible(value: Any) -> str:
+    """Text of a model may hold escape codes; a terminal must show them, not obey them."""
+    text = str(value)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

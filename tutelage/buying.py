@@ -1,0 +1,87 @@
+"""Buying answers for a stage, with the engine's progress drawn by the watcher."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ledger.errors import TutelageError
+from tutelage.watch import Watch
+from tutelage.workspace import Workspace
+
+if TYPE_CHECKING:
+    from router.engine import BoughtAnswer, Progress, Purchase, Request
+    from router.teachers.protocol import Teacher
+
+    Answers = dict[tuple[str, str, int], BoughtAnswer]
+
+
+class AnswersMissing(TutelageError):
+    """Requests ended without an answer, and the run cannot go on without these."""
+
+
+def buy_answers(
+    workspace: Workspace,
+    watch: Watch,
+    stage: str,
+    requests: "Sequence[Request]",
+    models: "Mapping[str, Teacher]",
+) -> "tuple[Answers, Purchase]":
+    """Buys what the ledger lacks of `requests` and reads all answers back."""
+    from router.engine import answers, buy
+
+    purchase = buy(
+        requests,
+        models,
+        workspace.ledger,
+        workspace.sampling,
+        workspace.recipe.generate,
+        stage=stage,
+        run=workspace.recipe.run,
+        on_progress=lambda progress: _show(watch, progress),
+    )
+    for failure in sorted(purchase.failures):
+        worst = purchase.failures[failure]
+        watch.note(f"{worst.count} x {worst.teacher}: {worst.state} ({failure}): {worst.example}")
+    return answers(workspace.ledger, requests, models, workspace.sampling), purchase
+
+
+def require_all(
+    requests: "Sequence[Request]", found: "Answers", purchase: "Purchase", stage: str
+) -> None:
+    """Raises AnswersMissing where a measurement would stand on only some of its items."""
+    missing = [r for r in requests if (r.prompt.key, r.teacher, r.n) not in found]
+    if not missing:
+        return
+    why = next(iter(purchase.failures.items()), None)
+    reason = f" ({why[0]}: {why[1].example})" if why else ""
+    raise AnswersMissing(
+        f"{stage}: {len(missing)} of {len(requests)} answers are missing, such as one of "
+        f"{missing[0].teacher}{reason}. What was bought is kept: mend the cause and run again."
+    )
+
+
+def purchase_figures(workspace: Workspace, stage: str, purchase: "Purchase") -> dict[str, Any]:
+    """What of a purchase the stage's record keeps."""
+    return {"states": purchase.states, "cost_usd": cost_usd(workspace, stage)}
+
+
+def cost_usd(workspace: Workspace, stage: str) -> float:
+    """What this run has spent on a stage, all sittings together."""
+    query = "SELECT coalesce(sum(cost_usd), 0) FROM request WHERE run = ? AND stage = ?"
+    return float(workspace.ledger.rows(query, [workspace.recipe.run, stage])[0][0])
+
+
+def _show(watch: Watch, progress: "Progress") -> None:
+    parts = progress.teachers.values()
+    done = sum(part.done + part.failed for part in parts)
+    total = sum(part.total for part in parts)
+    failed = sum(part.failed for part in parts)
+    tokens = sum(part.tokens for part in parts)
+    cost = sum(part.cost_usd for part in parts)
+    seconds = max(progress.elapsed_s, 1e-3)
+    text = f"{done:,}/{total:,} answers, {done / seconds:,.0f}/s, {tokens / seconds:,.0f} tokens/s"
+    if cost:
+        text += f", ${cost:.4f}"
+    if failed:
+        classes = {name: n for part in parts for name, n in part.errors.items()}
+        text += f", {failed} failed ({', '.join(sorted(classes))})"
+    watch.progress(done, total, text)

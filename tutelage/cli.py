@@ -1,0 +1,290 @@
+"""The command line: each command is a few lines over a function that a notebook can call too.
+
+    tutelage run recipes/quickstart.yaml
+
+Exit codes: 0 done; 1 something failed on the way; 2 the recipe, a file or an option is wrong;
+3 another run holds the ledger; 130 stopped by Ctrl-C.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ledger.errors import TutelageError
+
+app = typer.Typer(
+    name="tutelage",
+    help="Many teachers, one student: route, mix, distil, and show how close the student came.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    epilog="Exit codes: 0 done, 1 failed on the way, 2 wrong recipe or option, 3 ledger in use, "
+    "130 Ctrl-C.",
+)
+mix_app = typer.Typer(help="Look at a mix before it is written.", no_args_is_help=True)
+audit_app = typer.Typer(
+    help="Which teacher produced what, under which licence, at what cost.", no_args_is_help=True
+)
+app.add_typer(mix_app, name="mix")
+app.add_typer(audit_app, name="audit")
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe file.")]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or its recipe file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        help="Seed of prompts, items, order and training, in place of the recipe's.", min=0
+    ),
+]
+RunFolder = Annotated[
+    str | None, typer.Option("--run", metavar="DIR", help="Run folder, in place of the recipe's.")
+]
+
+
+def _example(text: str) -> str:
+    return f"Example: {text}"
+
+
+@app.command(epilog=_example("tutelage init my-recipe.yaml"))
+def init(
+    path: Annotated[Path, typer.Argument(metavar="RECIPE", help="Where to write it.")] = Path(
+        "recipe.yaml"
+    ),
+) -> None:
+    """Write a commented recipe with small sample files beside it; asks nothing, overwrites nothing."""
+    from tutelage.starting import init_recipe
+
+    for written in init_recipe(path):
+        print(f"wrote {written}")
+    print(f"next: tutelage check {path}")
+
+
+@app.command(epilog=_example("tutelage check recipes/quickstart.yaml"))
+def check(recipe: RecipePath, as_json: AsJson = False) -> None:
+    """Check a recipe and its prompt files; needs no model and no network."""
+    from tutelage.planning import check_recipe
+
+    checked = check_recipe(recipe)
+    _show(checked.as_dict(), as_json, checked.lines)
+
+
+@app.command(epilog=_example("tutelage plan recipes/quickstart.yaml"))
+def plan(
+    recipe: RecipePath, seed: Seed = None, run: RunFolder = None, as_json: AsJson = False
+) -> None:
+    """Show what a run would do, buy and spend, stage by stage; spends nothing."""
+    from tutelage.planning import plan_recipe
+
+    planned = plan_recipe(recipe, seed=seed, run=run)
+    _show(planned.as_dict(), as_json, planned.lines)
+
+
+@app.command(name="run", epilog=_example("tutelage run recipes/quickstart.yaml --until mix"))
+def run_command(
+    recipe: RecipePath,
+    until: Annotated[
+        str | None, typer.Option(metavar="STAGE", help="Stop after this stage.")
+    ] = None,
+    seed: Seed = None,
+    run: RunFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a recipe; what is done already is not done again."""
+    from tutelage.pipeline import run_recipe
+    from tutelage.terminal import Terminal
+    from tutelage.watch import Watch
+
+    watch = Watch() if as_json else Terminal()
+    try:
+        result = run_recipe(recipe, until=until, seed=seed, run=run, watch=watch)
+    except KeyboardInterrupt:
+        _stopped(watch, recipe)
+        raise typer.Exit(130) from None
+    finally:
+        if isinstance(watch, Terminal):
+            watch.stop()
+    if as_json:
+        print(json.dumps(result, indent=2, ensure_ascii=False))
+
+
+@app.command(epilog=_example("tutelage status runs/quickstart"))
+def status(run: RunPath, as_json: AsJson = False) -> None:
+    """Show how far a run is, also while it goes on."""
+    from tutelage.status import run_status
+
+    state = run_status(run)
+    _show(state.as_dict(), as_json, state.lines)
+
+
+@app.command(epilog=_example("tutelage report runs/quickstart"))
+def report(run: RunPath) -> None:
+    """Write a run's report again from the ledger, and say where it is."""
+    from tutelage.status import write_report
+
+    print(write_report(run))
+
+
+@mix_app.command("preview", epilog=_example("tutelage mix preview recipes/quickstart.yaml"))
+def mix_preview(recipe: RecipePath, as_json: AsJson = False) -> None:
+    """Show the mix that would come out of the answers there are; writes nothing."""
+    from tutelage.previewing import preview_mix
+
+    preview = preview_mix(recipe)
+    _show(preview.as_dict(), as_json, preview.lines)
+
+
+@app.command(epilog=_example('tutelage route runs/quickstart "Spell this word backward: sun"'))
+def route(
+    run: RunPath,
+    prompt: Annotated[str, typer.Argument(help="The prompt to route.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show a prompt's task, its nearest examples, its teacher, and why."""
+    from tutelage.asking import explain_route
+
+    explained = explain_route(run, prompt)
+    _show(explained.as_dict(), as_json, explained.lines)
+
+
+@app.command(epilog=_example('tutelage ask runs/quickstart "What is 12 + 30?"'))
+def ask(
+    run: RunPath,
+    prompt: Annotated[str, typer.Argument(help="The prompt to ask.")],
+    as_json: AsJson = False,
+) -> None:
+    """Ask the student and the routed teacher the same thing, side by side."""
+    from tutelage.asking import ask as ask_both
+
+    asked = ask_both(run, prompt)
+    _show(asked.as_dict(), as_json, asked.lines)
+
+
+@audit_app.command("sample", epilog=_example("tutelage audit sample runs/quickstart 3fa9"))
+def audit_sample(
+    run: RunPath,
+    sample: Annotated[str, typer.Argument(metavar="ID", help="A sample's id, or its beginning.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show one sample's whole way: prompt, teacher, licence, cost, mix, students."""
+    from tutelage.auditing import audit_sample as look
+
+    _show_record(look(run, sample), as_json)
+
+
+@audit_app.command("student", epilog=_example("tutelage audit student runs/quickstart"))
+def audit_student(run: RunPath, as_json: AsJson = False) -> None:
+    """Show what a run's students learned from: mix, teachers, sources, licences."""
+    from tutelage.auditing import audit_student as look
+
+    _show_record(look(run), as_json)
+
+
+@audit_app.command("teacher", epilog=_example("tutelage audit teacher runs/quickstart speller"))
+def audit_teacher(
+    run: RunPath,
+    name: Annotated[str, typer.Argument(help="The teacher's name in the recipe.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show what a teacher was asked, what it cost, and which students learned from it."""
+    from tutelage.auditing import audit_teacher as look
+
+    _show_record(look(run, name), as_json)
+
+
+@audit_app.command(
+    "sql",
+    epilog=_example(
+        'tutelage audit sql runs/quickstart "SELECT task, count(*) FROM label GROUP BY 1"'
+    ),
+)
+def audit_sql(
+    run: RunPath,
+    query: Annotated[str, typer.Argument(help="A SELECT over the ledger's tables.")],
+    as_json: AsJson = False,
+) -> None:
+    """Ask the ledger anything in SQL; read-only, and sealed off from this machine's files."""
+    from tutelage.auditing import audit_sql as look
+
+    columns, rows = look(run, query)
+    if as_json:
+        records = [dict(zip(columns, row, strict=True)) for row in rows]
+        print(json.dumps(records, indent=2, ensure_ascii=False, default=str))
+        return
+    from tutelage.terminal import as_table, stdout_console
+
+    stdout_console().print(as_table("", columns, [[str(v) for v in row] for row in rows]))
+
+
+@app.command(epilog=_example("tutelage doctor recipes/hosted.yaml"))
+def doctor(
+    recipe: Annotated[
+        Path | None, typer.Argument(metavar="[RECIPE]", help="Also check what this recipe needs.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what of this machine can be used (GPU, keys, vLLM, packages), and what to do about lacks."""
+    from tutelage.doctor import diagnose
+
+    findings = diagnose(recipe)
+    if as_json:
+        print(json.dumps([finding.as_dict() for finding in findings], indent=2))
+    else:
+        for finding in findings:
+            print(finding.line)
+    if any(finding.ok is False for finding in findings):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """The `tutelage` command. Errors that are someone's to mend are printed without a traceback."""
+    try:
+        app()
+    except TutelageError as error:
+        from tutelage.terminal import stderr_console
+
+        stderr_console().print(str(error), style="red", markup=False)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+
+
+def _show(record: dict[str, Any], as_json: bool, lines: Callable[[], list[Any]]) -> None:
+    if as_json:
+        print(json.dumps(record, indent=2, ensure_ascii=False))
+        return
+    from tutelage.terminal import stdout_console
+
+    console = stdout_console()
+    for line in lines():
+        console.print(line, soft_wrap=True)
+
+
+def _show_record(record: Any, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(record, indent=2, ensure_ascii=False, default=str))
+        return
+    from tutelage.auditing import as_lines
+
+    for line in as_lines(record):
+        print(line)
+
+
+def _stopped(watch: Any, recipe: Path) -> None:
+    from tutelage.terminal import stderr_console
+
+    if hasattr(watch, "stop"):
+        watch.stop()
+    stderr_console().print(
+        "Stopped. Every answer that arrived is in the ledger, finished stages are recorded, and "
+        f"training keeps its last checkpoint.\nGo on with: tutelage run {recipe}",
+        markup=False,
+    )

@@ -1,0 +1,112 @@
+"""Runs a recipe stage by stage. Any stage can be killed and run again; what is done stays done."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from ledger.errors import InputError, TutelageError
+from ledger.keys import content_key, now_us, write_atomically
+from ledger.store import Ledger
+from tutelage.recipe import LoadedRecipe, load_recipe
+from tutelage.stages import STAGES, Stage
+from tutelage.watch import Watch
+from tutelage.workspace import RECIPE_COPY, SOURCE_NOTE, Workspace
+
+STAGE_NAMES = tuple(stage.name for stage in STAGES)
+RESULT = "result.json"
+
+
+def run_recipe(
+    path: Path,
+    *,
+    until: str | None = None,
+    seed: int | None = None,
+    run: str | None = None,
+    watch: Watch | None = None,
+) -> dict[str, Any]:
+    """Runs a recipe as far as `until` (all stages by default) and returns the result.
+
+    Raises RecipeError and other InputErrors before anything is spent, LedgerBusy where another run
+    holds the ledger, and whatever a stage cannot go on without. After an error or a kill the same
+    call goes on from there.
+    """
+    if until is not None and until not in STAGE_NAMES:
+        raise InputError(f"--until {until}: the stages are {', '.join(STAGE_NAMES)}")
+    watch = watch or Watch()
+    workspace = Workspace.of(load_recipe(path, seed=seed, run=run))
+    _prepare_folder(workspace.loaded)
+    with workspace.ledger.writing(f"tutelage run {path}"):
+        if workspace.pools.skipped.count:
+            watch.note(
+                f"{workspace.pools.skipped.count} lines left out (on_bad_row: skip), such as "
+                f"{workspace.pools.skipped.reasons[0]}"
+            )
+        for stage in STAGES:
+            _run_stage(stage, workspace, watch)
+            if stage.name == until:
+                break
+    result = workspace.folder / RESULT
+    if "report" in workspace.outputs:
+        loaded: dict[str, Any] = json.loads(result.read_text("utf-8"))
+        watch.closing(loaded)
+        return loaded
+    return {"name": workspace.recipe.name, "stages": workspace.outputs}
+
+
+def stage_key(stage: Stage, workspace: Workspace) -> str:
+    """The name of a stage's output: the hash of its inputs and settings."""
+    return content_key([stage.name, stage.inputs(workspace)])
+
+
+def recorded(ledger: Ledger, run: str, name: str, key: str) -> dict[str, Any] | None:
+    """What an earlier run of a stage with the same inputs left behind, or None."""
+    rows = ledger.rows(
+        "SELECT output, seconds FROM stage WHERE run = ? AND name = ? AND inputs = ? "
+        "ORDER BY id DESC LIMIT 1",
+        [run, name, key],
+    )
+    return {**json.loads(rows[0][0]), "seconds": rows[0][1]} if rows else None
+
+
+def _run_stage(stage: Stage, workspace: Workspace, watch: Watch) -> None:
+    key = stage_key(stage, workspace)
+    workspace.keys[stage.name] = key
+    ledger, run = workspace.ledger, workspace.recipe.run
+    earlier = recorded(ledger, run, stage.name, key) if ledger.database.exists() else None
+    if earlier is not None and stage.intact(workspace, earlier):
+        workspace.outputs[stage.name] = earlier
+        watch.stage_is_done(stage.name, stage.summary(earlier))
+        return
+    watch.stage_begins(stage.name, stage.what)
+    started_us, started = now_us(), time.monotonic()
+    output = stage.work(workspace, watch)
+    seconds = round(time.monotonic() - started, 3)
+    row = {
+        "run": run,
+        "name": stage.name,
+        "inputs": key,
+        "output": json.dumps(output, sort_keys=True, ensure_ascii=False),
+        "started_at": started_us,
+        "ended_at": now_us(),
+        "seconds": seconds,
+    }
+    ledger.put("stage", [row])
+    ledger.fold()
+    workspace.outputs[stage.name] = {**output, "seconds": seconds}
+    watch.stage_ends(stage.name, stage.summary(output), seconds)
+
+
+def _prepare_folder(loaded: LoadedRecipe) -> None:
+    """The run folder, with the recipe as run and a note of where it came from."""
+    folder = loaded.recipe.folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / RECIPE_COPY, loaded.text.encode())
+        note = {"recipe": str(loaded.path.resolve()), "seed": loaded.recipe.seed}
+        write_atomically(folder / SOURCE_NOTE, json.dumps(note, indent=2).encode())
+    except OSError as error:
+        raise TutelageError(
+            f"the run folder {folder} cannot be written ({error.strerror}): make it writable, "
+            "or give another with --run"
+        ) from error

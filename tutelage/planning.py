@@ -1,0 +1,342 @@
+"""check and plan: what is wrong with a recipe, and what a run of it would do, buy and spend.
+
+Neither loads a model, calls a server, or writes anything.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from ledger.errors import InputError, LedgerError, TutelageError
+from ledger.prompts import Item
+from mixer.quota import Need, needs
+from tutelage.pipeline import recorded, stage_key
+from tutelage.recipe import load_recipe
+from tutelage.stages import STAGES
+from tutelage.stages.making import FIRST_GUESS_TOKENS, UNSURE
+from tutelage.workspace import Workspace
+
+if TYPE_CHECKING:
+    from router.engine import Request
+    from router.teachers.protocol import Teacher
+
+CHARS_PER_TOKEN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A recipe that passed: what it holds, and what is worth knowing before a run."""
+
+    path: str
+    name: str
+    prompts: dict[str, int]
+    tasks: list[str]
+    examples: int
+    probes: int
+    test: int
+    train: int
+    skipped: int
+    teachers: dict[str, str]
+    warnings: list[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """For the terminal."""
+        sources = ", ".join(f"{count:,} from {name}" for name, count in self.prompts.items())
+        lines = [
+            f"{self.path} is sound.",
+            f"  prompts   {self.train:,} to train on ({sources})",
+            f"  tasks     {', '.join(self.tasks)}",
+            f"  set apart {self.examples} examples, {self.probes} probes, {self.test} test items; "
+            "no two sets share a prompt",
+            f"  teachers  {', '.join(f'{n} ({kind})' for n, kind in self.teachers.items())}",
+        ]
+        if self.skipped:
+            lines.append(f"  left out  {self.skipped} lines that cannot be used (on_bad_row: skip)")
+        lines.extend(f"  mind      {warning}" for warning in self.warnings)
+        return [*lines, f"next: tutelage plan {self.path}"]
+
+
+def check_recipe(path: Path) -> Checked:
+    """Checks a recipe and everything it reads. Raises RecipeError, or InputError for its files."""
+    workspace = Workspace.of(load_recipe(path))
+    recipe, pools = workspace.recipe, workspace.pools
+    needs(recipe.mix, [*pools.tasks, UNSURE])
+    for name in ("probes", "evaluate"):
+        workspace.scorer(name)
+    _check_routes(workspace)
+    return Checked(
+        path=str(path),
+        name=recipe.name,
+        prompts=dict(Counter(item.source for item in pools.train)),
+        tasks=pools.tasks,
+        examples=len(pools.examples),
+        probes=len(pools.probes),
+        test=len(pools.test),
+        train=len(pools.train),
+        skipped=pools.skipped.count,
+        teachers={name: teacher.kind for name, teacher in recipe.teachers.items()},
+        warnings=list(_warnings(workspace)),
+    )
+
+
+def _check_routes(workspace: Workspace) -> None:
+    known = {*workspace.pools.tasks, UNSURE}
+    for task in workspace.recipe.route.to:
+        if task not in known:
+            raise InputError(
+                f"route.to names task {task!r}, which has no examples; the tasks are "
+                f"{', '.join(workspace.pools.tasks)}"
+            )
+
+
+def _warnings(workspace: Workspace) -> Iterator[str]:
+    recipe = workspace.recipe
+    for name, teacher in recipe.teachers.items():
+        if teacher.licence == "unknown":
+            yield f"teacher {name} has licence `unknown`: nobody can say what its answers may be used for"
+        try:
+            _open(workspace, name)
+        except TutelageError as error:
+            yield f"not ready yet: {error}"
+    for source in recipe.prompts:
+        if source.licence == "unknown":
+            yield f"prompts of {source.name} have licence `unknown`"
+
+
+def _open(workspace: Workspace, name: str) -> "Teacher":
+    from router.teachers.opening import open_teacher
+
+    return open_teacher(name, workspace.recipe.teachers[name], workspace.base)
+
+
+@dataclass(slots=True)
+class StagePlan:
+    """One stage: `done`, or `to do` with what that takes. `usd` None: no price is known."""
+
+    name: str
+    state: str
+    what: str
+    calls: int = 0
+    tokens: int = 0
+    usd: float | None = 0.0
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a run would do. Token figures are estimates from characters; USD is the worst case."""
+
+    path: str
+    stages: list[StagePlan]
+    recipe: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return asdict(self)
+
+    def lines(self) -> list[Any]:
+        """For the terminal: the recipe in full, then the stages."""
+        from tutelage.terminal import as_table
+
+        rows = [
+            [s.name, s.state, f"{s.calls:,}" if s.calls else "", _about(s.tokens), _usd(s), s.what]
+            for s in self.stages
+        ]
+        table = as_table("", ["stage", "state", "calls", "tokens", "USD at most", "what"], rows)
+        table.columns[-1].justify = "left"
+        table.columns[1].justify = "left"
+        full = yaml.safe_dump(self.recipe, sort_keys=False, allow_unicode=True).rstrip()
+        return [
+            f"# {self.path} with every default filled in",
+            *(_unmarked(line) for line in full.splitlines()),
+            "",
+            table,
+            "",
+            "Tokens are estimated from characters (4 a token); answers count at their longest.",
+            *(_unmarked(note) for note in self.notes),
+            f"Nothing was spent. Next: tutelage run {self.path}",
+        ]
+
+
+def plan_recipe(path: Path, *, seed: int | None = None, run: str | None = None) -> Plan:
+    """What a run would do from here, stage by stage. Raises RecipeError or InputError."""
+    loaded = load_recipe(path, seed=seed, run=run)
+    planner = _Planner(Workspace.of(loaded))
+    stages = planner.stages()
+    full = loaded.recipe.model_dump(mode="json", by_alias=True, exclude_none=True)
+    full["teachers"] = {name: t.filled() for name, t in loaded.recipe.teachers.items()}
+    return Plan(str(path), stages, full, planner.notes)
+
+
+class _Planner:
+    """Walks the stages: while records fit they are done; from the first that does not, estimates."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.notes: list[str] = []
+
+    def stages(self) -> list[StagePlan]:
+        done = self._done()
+        planned = []
+        for stage in STAGES:
+            if stage.name in done:
+                planned.append(StagePlan(stage.name, "done", stage.summary(done[stage.name])))
+            else:
+                planned.append(getattr(self, f"_{stage.name}")())
+        return planned
+
+    @cached_property
+    def teachers(self) -> "dict[str, Teacher]":
+        """Those that can be opened here; the others are noted."""
+        teachers = {}
+        for name in self.workspace.recipe.teachers:
+            try:
+                teachers[name] = _open(self.workspace, name)
+            except TutelageError as error:
+                self.notes.append(f"{name} is not ready yet: {error}")
+        return teachers
+
+    def _done(self) -> dict[str, Any]:
+        workspace = self.workspace
+        if not workspace.ledger.database.exists():
+            return {}
+        for stage in STAGES:
+            try:
+                key = stage_key(stage, workspace)
+                found = recorded(workspace.ledger, workspace.recipe.run, stage.name, key)
+            except LedgerError:
+                raise
+            except TutelageError as error:
+                self.notes.append(str(error))
+                break
+            if found is None or not stage.intact(workspace, found):
+                break
+            workspace.keys[stage.name], workspace.outputs[stage.name] = key, found
+        return workspace.outputs
+
+    def _classify(self) -> StagePlan:
+        pools = self.workspace.pools
+        total = len(pools.train) + len(pools.probes) + len(pools.examples)
+        return StagePlan("classify", "to do", f"up to {total:,} prompts to embed")
+
+    def _probe(self) -> StagePlan:
+        from tutelage.stages.routing import probe_requests
+
+        requests = probe_requests(self.workspace)
+        what = f"{len(self.workspace.recipe.teachers)} teachers x {len(self.workspace.pools.probes)} probes"
+        return self._bought("probe", requests, what)
+
+    def _route(self) -> StagePlan:
+        return StagePlan("route", "to do", f"policy `{self.workspace.recipe.route.policy}`")
+
+    def _generate(self) -> StagePlan:
+        """By the tasks that prompts carry, or equal parts; each task at its dearest open teacher."""
+        from router.engine import Request
+
+        wanted = needs(self.workspace.recipe.mix, [*self.workspace.pools.tasks, UNSURE])
+        by_task: dict[str, list[Item]] = {}
+        for item in self.workspace.in_seeded_order(self.workspace.pools.train):
+            by_task.setdefault(item.task or "", []).append(item)
+        requests, parts = [], []
+        for task, need in wanted.items():
+            answers = self._answers(need)
+            items = (by_task.get(task) or by_task.get("") or [])[:answers]
+            parts.append(f"{answers:,} {task}")
+            requests += [Request(item.prompt, self._teacher_for(task)) for item in items]
+        return self._bought("generate", requests, f"answers: {', '.join(parts)}")
+
+    def _teacher_for(self, task: str) -> str:
+        routed = self.workspace.outputs.get("route", {}).get("routes", {})
+        if task in routed:
+            return str(routed[task]["teacher"])
+        probe = self.workspace.pools.probes[0].prompt
+        dearest = max(
+            self.teachers.items(),
+            key=lambda pair: pair[1].worst_cost_usd(probe, self.workspace.sampling) or 0.0,
+            default=(next(iter(self.workspace.recipe.teachers)), None),
+        )
+        return dearest[0]
+
+    def _answers(self, need: Need) -> int:
+        return need.answers(min(FIRST_GUESS_TOKENS, self.workspace.recipe.generate.max_tokens))
+
+    def _mix(self) -> StagePlan:
+        mix = self.workspace.recipe.mix
+        names = ", ".join(stage.name for stage in mix.curriculum)
+        return StagePlan("mix", "to do", f"{mix.total:,} {mix.unit}; stages: {names}")
+
+    def _baseline(self) -> StagePlan:
+        what = f"{len(self.workspace.pools.test):,} test items by the untrained student, here"
+        return StagePlan("baseline", "to do", what)
+
+    def _train(self) -> StagePlan:
+        student, mix = self.workspace.recipe.student, self.workspace.recipe.mix
+        samples = mix.total if mix.unit == "samples" else ceil(mix.total / FIRST_GUESS_TOKENS)
+        steps = ceil(samples * student.epochs / (student.batch_size * student.accumulate))
+        about = "" if mix.unit == "samples" else "about "
+        return StagePlan(
+            "train", "to do", f"{student.epochs} epochs, {about}{steps:,} steps on {student.base}"
+        )
+
+    def _evaluate(self) -> StagePlan:
+        from router.engine import Request
+
+        names = list(self.workspace.recipe.teachers)[:2]
+        items = self.workspace.pools.test
+        requests = [Request(item.prompt, name) for item in items for name in names]
+        return self._bought(
+            "evaluate",
+            requests,
+            "chosen teacher and runner-up on each test item; the student, here",
+        )
+
+    def _report(self) -> StagePlan:
+        return StagePlan("report", "to do", str(self.workspace.folder / "report.html"))
+
+    def _bought(self, name: str, requests: "list[Request]", what: str) -> StagePlan:
+        """Calls, tokens and worst cost of what the ledger does not have yet."""
+        from router.engine import unbought
+
+        requests = [r for r in requests if r.teacher in self.teachers]
+        sampling = self.workspace.sampling
+        if requests and self.workspace.ledger.database.exists():
+            total = len(requests)
+            requests = unbought(requests, self.teachers, self.workspace.ledger, sampling)
+            if have := total - len(requests):
+                what += f"; {have:,} are in the ledger"
+        costs = [self.teachers[r.teacher].worst_cost_usd(r.prompt, sampling) for r in requests]
+        prompt_chars = sum(len(m["content"]) for r in requests for m in r.prompt.messages)
+        return StagePlan(
+            name,
+            "to do",
+            what,
+            len(requests),
+            prompt_chars // CHARS_PER_TOKEN + len(requests) * sampling.max_tokens,
+            None if None in costs else sum(cost for cost in costs if cost is not None),
+        )
+
+
+def _about(tokens: int) -> str:
+    return f"~{tokens:,}" if tokens else ""
+
+
+def _usd(stage: StagePlan) -> str:
+    if stage.usd is None:
+        return "unknown"
+    return f"{stage.usd:.2f}" if stage.calls else ""
+
+
+def _unmarked(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,249 @@
+"""The recipe: one YAML file that says everything about a run. Each room owns its own section.
+
+`load_recipe` gives a checked `Recipe` or a RecipeError that lists every broken rule with file:line.
+"""
+
+import difflib
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self, Union, get_args, get_origin
+
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+
+from evals.config import EvaluateConfig, ProbesConfig
+from ledger.keys import content_key
+from ledger.section import Section
+from mixer.config import MixConfig
+from router.deciding.config import RouteConfig, TasksConfig
+from router.engine.config import GenerateConfig
+from router.teachers.config import TeacherConfig
+from trainer.config import StudentConfig
+from tutelage.sources import PromptSource
+from tutelage.strict_yaml import Document, Location, RecipeError, load
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+
+
+class Recipe(Section):
+    """A whole recipe. `file:` and other paths are relative to it, `run:` to the working directory."""
+
+    name: str = Field(
+        pattern=NAME_PATTERN,
+        description="Name of the run: letters, digits, `.`, `_`, `-`; at most 64.",
+    )
+    run: str = Field(
+        description="Folder for mix, student and report; the ledger stands beside it in `ledger/` "
+        "and serves every recipe there."
+    )
+    seed: int = Field(
+        7, ge=0, description="Seed of prompts, items, order and training; `--seed` overrides it."
+    )
+    on_bad_row: Literal["stop", "skip"] = Field(
+        "stop", description="What to do with a line of a prompt file that cannot be used."
+    )
+    prompts: list[PromptSource] = Field(min_length=1, description="Where the prompts come from.")
+    tasks: TasksConfig = Field(description="How prompts are split into tasks.")
+    teachers: dict[str, TeacherConfig] = Field(
+        min_length=1, description="The teachers, by the name that ledger and report give them."
+    )
+    probes: ProbesConfig = Field(description="Held-out prompts that measure every teacher.")
+    route: RouteConfig = Field(
+        default_factory=RouteConfig, description="How each task gets its teacher."
+    )
+    generate: GenerateConfig = Field(
+        default_factory=GenerateConfig, description="How answers are bought."
+    )
+    mix: MixConfig = Field(description="What the student is trained on, in which order.")
+    student: StudentConfig = Field(description="The model that learns, and how.")
+    evaluate: EvaluateConfig = Field(description="The test items, and what passes.")
+
+    @field_validator("teachers")
+    @classmethod
+    def _plain_names(cls, teachers: dict[str, TeacherConfig]) -> dict[str, TeacherConfig]:
+        for name in teachers:
+            if not name.replace("-", "").replace("_", "").isalnum() or len(name) > 40:
+                raise ValueError(
+                    f"teacher name {name!r}: use letters, digits, `-` and `_`, at most 40"
+                )
+            if name in ("student", "baseline"):
+                raise ValueError(f"teacher name {name!r} is taken; choose another")
+        return teachers
+
+    @model_validator(mode="after")
+    def _known_teachers(self) -> Self:
+        selected = self.mix.select.teachers if self.mix.select else None
+        for key, names in (
+            ("route.to", self.route.to.values() if self.route.to else ()),
+            ("mix.from.teachers", selected or ()),
+        ):
+            for name in names:
+                if name not in self.teachers:
+                    raise ValueError(
+                        f"{key} names teacher {name!r}, which `teachers:` has not"
+                        + did_you_mean(name, list(self.teachers))
+                    )
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return Path(self.run)
+
+    @property
+    def ledger_folder(self) -> Path:
+        """The ledger's folder, shared by every run beside this one."""
+        return self.folder.parent / "ledger"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedRecipe:
+    """A checked recipe, with the file that it came from."""
+
+    recipe: Recipe
+    path: Path
+    text: str
+
+    @property
+    def base(self) -> Path:
+        """What the paths in the recipe are relative to."""
+        return self.path.parent
+
+    @property
+    def key(self) -> str:
+        """A key over the recipe with every default filled in."""
+        return content_key(self.recipe.model_dump(mode="json", by_alias=True))
+
+
+def load_recipe(path: Path, *, seed: int | None = None, run: str | None = None) -> LoadedRecipe:
+    """Reads and checks a recipe. `seed` and `run` override what it says. Raises RecipeError."""
+    document = load(path)
+    value = document.value
+    if not isinstance(value, dict):
+        raise RecipeError(f"{path}:1: a recipe is a mapping of keys such as `name:` and `prompts:`")
+    for key, override in (("seed", seed), ("run", run)):
+        if override is not None:
+            value[key] = override
+    try:
+        recipe = Recipe.model_validate(value)
+    except ValidationError as error:
+        raise RecipeError("\n".join(_messages(error, document))) from None
+    return LoadedRecipe(recipe, path, path.read_text("utf-8"))
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """The tail of an error message: "; did you mean 'x'?", or the known words where none is near."""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(known))}"
+
+
+def _messages(error: ValidationError, document: Document) -> list[str]:
+    """One line for each broken rule, in the order of the file. Of a union's branches the nearest speaks."""
+    found: dict[str, tuple[int, str]] = {}
+    for problem in _nearest_branches(error, document):
+        location = _location(problem["loc"], document)
+        line = document.line(location)
+        where = ".".join(str(part) for part in location) or "recipe"
+        text = f"{document.path}:{line}: {where}: {_explain(problem, location)}"
+        found.setdefault(text, (line, text))
+    return [text for _, text in sorted(found.values())]
+
+
+def _nearest_branches(error: ValidationError, document: Document) -> Iterator[Any]:
+    """Drops the problems of union branches that have more of them than their best sibling."""
+    problems = error.errors(include_url=False)
+    branches: dict[Location, dict[Any, int]] = {}
+    for problem in problems:
+        at, branch = _branch(problem["loc"], document)
+        if branch is not None:
+            counts = branches.setdefault(at, {})
+            weight = 3 if problem["type"] in ("model_type", "string_type", "dict_type") else 1
+            counts[branch] = counts.get(branch, 0) + weight
+    for problem in problems:
+        at, branch = _branch(problem["loc"], document)
+        if branch is None or branch == min(branches[at], key=branches[at].__getitem__):
+            yield problem
+
+
+def _branch(loc: tuple[Any, ...], document: Document) -> tuple[Location, Any]:
+    """Where a union stands in a problem's path, and which branch the problem is about."""
+    at: Location = ()
+    for part in loc:
+        if (*at, part) in document.lines:
+            at = (*at, part)
+        elif isinstance(part, str) and (part[0].isupper() or part.split("[")[0] in _PLAIN_TYPES):
+            return at, part
+    return at, None
+
+
+_PLAIN_TYPES = {"str", "int", "float", "dict", "list", "bool"}
+
+
+def _location(loc: tuple[Any, ...], document: Document) -> Location:
+    """The path in the file: pydantic's, without the names of union branches."""
+    location: Location = ()
+    for index, part in enumerate(loc):
+        if (*location, part) in document.lines or index == len(loc) - 1:
+            is_branch = isinstance(part, str) and (
+                part[:1].isupper() or part.split("[")[0] in _PLAIN_TYPES
+            )
+            if not is_branch or (*location, part) in document.lines:
+                location = (*location, part)
+    return location
+
+
+def _explain(problem: Any, location: Location) -> str:
+    kind, value = problem["type"], problem.get("input")
+    if kind == "extra_forbidden":
+        return f"unknown key {location[-1]!r}" + did_you_mean(
+            str(location[-1]), _keys_at(Recipe, location[:-1])
+        )
+    if kind == "missing":
+        return "is missing, and has no default"
+    if kind == "value_error":
+        return str(problem["ctx"]["error"])
+    if kind == "int_type" and isinstance(value, float) and value.is_integer():
+        return f"must be a whole number: write {int(value)}"
+    if kind == "string_type" and isinstance(value, bool | int | float):
+        return f"must be a text: write '{str(value).lower()}' in quotes"
+    if kind == "string_type":
+        return f"must be a text, not {value!r:.60}"
+    message = problem["msg"].removeprefix("Input ")
+    return f"{message[0].lower()}{message[1:]}, not {value!r:.60}"
+
+
+def _keys_at(model: type[BaseModel], location: Location) -> list[str]:
+    """The keys that a recipe may have at `location`, following lists, mappings and unions."""
+    candidates: list[Any] = [model]
+    for part in location:
+        candidates = [inner for c in candidates for inner in _inside(c, part)]
+    return sorted({key for c in candidates for key in _field_names(c)})
+
+
+def _field_names(annotation: Any) -> list[str]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [field.alias or name for name, field in annotation.model_fields.items()]
+    return []
+
+
+def _inside(annotation: Any, part: str | int) -> Iterator[Any]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        for name, field in annotation.model_fields.items():
+            if part == (field.alias or name):
+                yield from _members(field.annotation)
+        return
+    arguments = get_args(annotation)
+    if get_origin(annotation) in (list, dict) and arguments:
+        yield from _members(arguments[-1])
+
+
+def _members(annotation: Any) -> Iterator[Any]:
+    """The alternatives of a union, with `Annotated` taken off."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        for member in get_args(annotation):
+            yield from _members(member)
+    elif hasattr(annotation, "__metadata__"):
+        yield from _members(get_args(annotation)[0])
+    else:
+        yield annotation

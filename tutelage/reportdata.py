@@ -1,0 +1,328 @@
+"""Fills the report from the stages' outputs and the ledger. It joins; no figure is computed here."""
+
+import json
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from tutelage.report.data import (
+    Command,
+    Drop,
+    Estimate,
+    FilterWord,
+    Flow,
+    Licence,
+    Mix,
+    MixCell,
+    MixPosition,
+    MixStage,
+    Neighbour,
+    Point,
+    ReportData,
+    Speed,
+    StageStart,
+    StageTime,
+    Story,
+    Strength,
+    TaskCount,
+    TaskResult,
+    TeacherCost,
+    Training,
+)
+from tutelage.workspace import Workspace
+
+MAP_POINTS = 1_500
+PACKAGES = (
+    "tutelage",
+    "torch",
+    "transformers",
+    "trl",
+    "datasets",
+    "scikit-learn",
+    "duckdb",
+    "litellm",
+)
+
+
+def collect(workspace: Workspace, result: dict[str, Any]) -> ReportData:
+    """Everything that the page shows of a finished run."""
+    outputs = workspace.outputs
+    strengths = _strengths(workspace)
+    return ReportData(
+        name=workspace.recipe.name,
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        seed=workspace.recipe.seed,
+        run=workspace.recipe.run,
+        verdict=result["verdict"],
+        sentence=result["sentence"],
+        within=result["within"],
+        teachers=tuple(workspace.recipe.teachers),
+        tasks=tuple(_task(name, found) for name, found in result["tasks"].items()),
+        strengths=strengths,
+        prompts=tuple(TaskCount(task, n) for task, n in outputs["classify"]["tasks"].items()),
+        points=_points(workspace),
+        flow=_flow(workspace),
+        mix=_mix(workspace),
+        training=_training(workspace),
+        speeds=_speeds(result),
+        speed_note=_speed_note(workspace),
+        costs=_costs(workspace),
+        story=_story(workspace, strengths),
+        recipe=workspace.loaded.text,
+        versions=_versions(),
+        hashes=_hashes(workspace),
+        stages=tuple(StageTime(name, seconds) for name, seconds in result["stages_s"].items()),
+        licences=_licences(workspace),
+        commands=tuple(Command(line.split("   #")[0], "") for line in result["next"]),
+    )
+
+
+def _estimate(value: dict[str, Any]) -> Estimate:
+    return Estimate(value["mean"], value["lo"], value["hi"], value["n"])
+
+
+def _task(name: str, found: dict[str, Any]) -> TaskResult:
+    return TaskResult(
+        task=name,
+        chosen=found["chosen"],
+        runner_up=found["runner_up"],
+        reason=found["reason"],
+        guarded=found["guarded"],
+        baseline=_estimate(found["baseline"]),
+        student=_estimate(found["student"]),
+        teachers={teacher: _estimate(value) for teacher, value in found["teachers"].items()},
+        verdict=found["verdict"],
+        verdict_reason=found["verdict_reason"],
+        difference=found["difference"]["mean"],
+        lower=found["difference"]["lo"],
+        upper=found["difference"]["hi"],
+        mcnemar_p=found["against_baseline_p"],
+    )
+
+
+def _strengths(workspace: Workspace) -> tuple[Strength, ...]:
+    routes = workspace.outputs["route"]["routes"]
+    return tuple(
+        Strength(teacher, task, _estimate(value), routes[task]["teacher"] == teacher)
+        for teacher, tasks in workspace.outputs["probe"]["strengths"].items()
+        for task, value in tasks.items()
+    )
+
+
+def _points(workspace: Workspace) -> tuple[Point, ...]:
+    """A sample of the training prompts on the map, chosen by their keys."""
+    import numpy as np
+
+    from router.embedding import cached_vectors, map_2d
+
+    items = workspace.in_seeded_order(workspace.pools.train)[:MAP_POINTS]
+    vectors = cached_vectors(workspace.ledger, [i.prompt for i in items], workspace.embedder)
+    labels = {
+        key: (task, probability)
+        for key, task, probability in workspace.ledger.rows(
+            "SELECT p.key, l.task, l.probability FROM label l JOIN prompt p ON l.prompt = p.id "
+            "WHERE l.classifier = ?",
+            [workspace.outputs["classify"]["classifier"]],
+        )
+    }
+    shown = [item.prompt.key for item in items if item.prompt.key in vectors]
+    if not shown:
+        return ()
+    flat = map_2d(np.stack([vectors[key] for key in shown]))
+    return tuple(
+        Point(float(x), float(y), *labels[key]) for key, (x, y) in zip(shown, flat, strict=True)
+    )
+
+
+def _flow(workspace: Workspace) -> tuple[Flow, ...]:
+    """Per task: the prompts that were answered, and how many of the answers the mix holds."""
+    taken = workspace.outputs["generate"]["taken"]
+    mixed = dict(
+        workspace.ledger.rows(
+            "SELECT l.task, count(DISTINCT b.sample) FROM mix_member b JOIN mix m ON b.mix = m.id "
+            "JOIN sample s ON b.sample = s.id JOIN label l ON l.prompt = s.prompt "
+            "WHERE m.key = ? AND l.classifier = ? GROUP BY l.task",
+            [workspace.keys["mix"], workspace.outputs["classify"]["classifier"]],
+        )
+    )
+    routes = workspace.outputs["route"]["routes"]
+    return tuple(
+        Flow(task, routes[task]["teacher"], count, mixed.get(task, 0))
+        for task, count in taken.items()
+    )
+
+
+def _mix(workspace: Workspace) -> Mix:
+    from mixer import read_blend
+
+    blend = read_blend(Path(workspace.outputs["mix"]["folder"]))
+    return Mix(
+        unit=blend.unit,
+        total=blend.total,
+        stages=tuple(MixStage(s.name, s.order, s.until) for s in blend.stages),
+        cells=tuple(MixCell(c.stage, c.task, c.teacher, c.samples, c.tokens) for c in blend.cells),
+        drops=tuple(Drop(name, count) for name, count in blend.dropped.items()),
+    )
+
+
+def _training(workspace: Workspace) -> Training:
+    from ledger.mixes import read_manifest
+
+    student, trained = workspace.recipe.student, workspace.outputs["train"]
+    lines = Path(trained["log"]).read_text("utf-8").splitlines()
+    log = [json.loads(line) for line in lines]
+    stages = read_manifest(Path(workspace.outputs["mix"]["folder"])).stages
+    samples = stages[-1].stop
+    return Training(
+        base=student.base,
+        signal=student.signal,
+        steps=trained["steps"],
+        seconds=trained["training_s"],
+        loss=tuple((line["step"], line["loss"]) for line in log),
+        stage_starts=tuple(
+            StageStart(stage.name, round(stage.start / samples * trained["steps"]))
+            for stage in stages
+        ),
+    )
+
+
+def _speeds(result: dict[str, Any]) -> tuple[Speed, ...]:
+    return tuple(
+        Speed(
+            model=name,
+            role=name if name in ("student", "baseline") else "teacher",
+            tokens_per_s=at["tokens_per_s"],
+            peak_rss_mib=at["peak_rss_mib"],
+            disk_mib=at["disk_mib"],
+        )
+        for name, at in result["speed"].items()
+    )
+
+
+def _speed_note(workspace: Workspace) -> str:
+    speed = workspace.recipe.evaluate.speed
+    return (
+        f"{speed.prompts} test prompts, {speed.max_tokens} tokens each, {speed.batch_size} at a time, "
+        f"median of {speed.repeats} rounds in turn, each model in a process of its own; "
+        f"{platform.machine()}, {_cores()} cores"
+    )
+
+
+def _cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _costs(workspace: Workspace) -> tuple[TeacherCost, ...]:
+    rows = workspace.ledger.rows(
+        "SELECT t.name, count(*), coalesce(sum(r.prompt_tokens), 0), "
+        "coalesce(sum(r.completion_tokens), 0), sum(r.cost_usd), "
+        "coalesce(string_agg(DISTINCT r.price_source, ', '), '') "
+        "FROM (SELECT * FROM request WHERE run = ? "
+        "QUALIFY row_number() OVER (PARTITION BY key ORDER BY id DESC) = 1) r "
+        "JOIN teacher t ON r.teacher = t.id WHERE t.name NOT IN ('student', 'baseline') "
+        "GROUP BY t.name ORDER BY t.name",
+        [workspace.recipe.run],
+    )
+    return tuple(TeacherCost(*row) for row in rows)
+
+
+def _story(workspace: Workspace, strengths: tuple[Strength, ...]) -> Story | None:
+    """The way of the mix's first sample, from prompt to student."""
+    from ledger.lineage import sample_story
+
+    rows = workspace.ledger.rows(
+        "SELECT s.key FROM mix_member b JOIN mix m ON b.mix = m.id JOIN sample s ON b.sample = s.id "
+        "WHERE m.key = ? ORDER BY b.position LIMIT 1",
+        [workspace.keys["mix"]],
+    )
+    if not rows:
+        return None
+    known = sample_story(workspace.ledger, rows[0][0])
+    classifier = workspace.outputs["classify"]["classifier"]
+    label = next(entry for entry in known["labels"] if entry["classifier"] == classifier)
+    request = known["requests"][-1]
+    student = next(
+        (s for s in known["students"] if s["student_run"] == workspace.keys["train"]), None
+    )
+    return Story(
+        sample=known["sample"],
+        prompt="\n".join(m["content"] for m in known["messages"] if m["role"] == "user"),
+        source=known["source"],
+        licence=known["prompt_licence"] or "unknown",
+        task=label["task"],
+        probability=label["probability"],
+        nearest=_nearest(workspace, known["prompt"]),
+        strengths=tuple(s for s in strengths if s.task == label["task"]),
+        teacher=known["teacher"],
+        model=known["model"],
+        reason=workspace.outputs["route"]["routes"][label["task"]]["reason"],
+        request=request["request"],
+        state=request["state"],
+        attempts=request["attempts"],
+        seconds=request["seconds"],
+        prompt_tokens=request["prompt_tokens"] or 0,
+        completion_tokens=request["completion_tokens"] or 0,
+        cost_usd=request["cost_usd"],
+        answer=known["text"],
+        filters=tuple(FilterWord(name, True) for name in workspace.recipe.mix.drop),
+        positions=tuple(
+            MixPosition(m["stage"], m["position"], m["repeat"])
+            for m in known["mixes"]
+            if m["mix"] == workspace.keys["mix"]
+        ),
+        student=student["student_run"] if student else "",
+        times_consumed=student["times"] if student else 0,
+    )
+
+
+def _nearest(workspace: Workspace, prompt: str) -> tuple[Neighbour, ...]:
+    import numpy as np
+
+    from router.deciding import nearest
+    from router.embedding import cached_vectors
+
+    examples = workspace.pools.examples
+    item = next(i for i in workspace.pools.train if i.prompt.key == prompt)
+    vectors = cached_vectors(
+        workspace.ledger, [item.prompt, *(e.prompt for e in examples)], workspace.embedder
+    )
+    matrix = np.stack([vectors[example.prompt.key] for example in examples])
+    return tuple(
+        Neighbour(examples[index].prompt.text, str(examples[index].task), similarity)
+        for index, similarity in nearest(matrix, vectors[prompt], 3)
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _hashes(workspace: Workspace) -> dict[str, str]:
+    outputs = workspace.outputs
+    head = workspace.ledger.rows("SELECT hash FROM batch ORDER BY sequence DESC LIMIT 1")
+    return {
+        "mix lock": outputs["mix"]["lock_sha"],
+        "mix plan": outputs["mix"]["plan_sha"],
+        "student weights": outputs["train"]["weights_sha"],
+        "ledger head": head[0][0],
+        "recipe": workspace.loaded.key,
+    }
+
+
+def _licences(workspace: Workspace) -> tuple[Licence, ...]:
+    recipe = workspace.recipe
+    return (
+        *(Licence("teacher", name, t.licence) for name, t in recipe.teachers.items()),
+        *(Licence("source", s.name, s.licence) for s in recipe.prompts),
+        Licence("base", recipe.student.base, recipe.student.licence or "unknown"),
+    )

@@ -1,0 +1,129 @@
+"""The result of a run as plain JSON: what `result.json` holds and the closing screen shows."""
+
+from typing import Any
+
+from tutelage.workspace import Workspace
+
+
+def build_result(workspace: Workspace) -> dict[str, Any]:
+    """Joins the stages' outputs. Nothing in it but times, speed and memory differs between a run
+    that was killed and one that was not."""
+    outputs = workspace.outputs
+    evaluated = outputs["evaluate"]
+    tasks = {task: _task(outputs, task, found) for task, found in evaluated["tasks"].items()}
+    result = {
+        "name": workspace.recipe.name,
+        "seed": workspace.recipe.seed,
+        "within": workspace.recipe.evaluate.within,
+        "verdict": evaluated["overall"]["decision"],
+        "sentence": "",
+        "tasks": tasks,
+        "unsure": outputs["route"]["routes"]["unsure"],
+        "prompts": outputs["classify"]["tasks"],
+        "mix": {
+            k: outputs["mix"][k] for k in ("samples", "distinct", "tokens", "lock_sha", "plan_sha")
+        },
+        "student": {k: outputs["train"][k] for k in ("steps", "tokens", "weights_sha", "skipped")},
+        "cost_usd": {
+            stage: outputs[stage]["cost_usd"]
+            for stage in ("probe", "generate", "baseline", "evaluate")
+        },
+        "requests": {
+            stage: outputs[stage]["states"]
+            for stage in ("probe", "generate", "baseline", "evaluate")
+        },
+        "speed": evaluated["speed"],
+        "paths": {
+            "report": str(workspace.folder / "report.html"),
+            "result": str(workspace.folder / "result.json"),
+            "student": outputs["train"]["path"],
+            "mix": outputs["mix"]["folder"],
+            "ledger": str(workspace.ledger.folder),
+        },
+        "stages_s": {
+            name: output["seconds"] for name, output in outputs.items() if "seconds" in output
+        },
+    }
+    result["sentence"] = _sentence(result)
+    result["cost_line"] = _cost_line(result)
+    result["speed_line"] = speed_line(result)
+    result["next"] = _next(workspace, result)
+    return result
+
+
+def _task(outputs: dict[str, Any], task: str, found: dict[str, Any]) -> dict[str, Any]:
+    route, verdict = outputs["route"]["routes"][task], found["verdict"]
+    models = {name: _estimate(standing) for name, standing in found["models"].items()}
+    teachers = {n: e for n, e in models.items() if n not in ("student", "baseline")}
+    others = [name for name in teachers if name != found["routed"]]
+    return {
+        "chosen": found["routed"],
+        "runner_up": max(others, key=lambda name: teachers[name]["mean"], default=None),
+        "reason": route["reason"],
+        "guarded": route["guarded"],
+        "teachers": teachers,
+        "baseline": models["baseline"],
+        "student": models["student"],
+        "verdict": verdict["decision"],
+        "verdict_reason": verdict["reason"],
+        "difference": {
+            "mean": verdict["difference"],
+            "lo": verdict["lower"],
+            "hi": verdict["upper"],
+        },
+        "against_baseline_p": found["against_baseline"]["p_value"],
+    }
+
+
+def _estimate(standing: dict[str, Any]) -> dict[str, Any]:
+    return {key: standing[key] for key in ("mean", "lo", "hi", "n")}
+
+
+def _sentence(result: dict[str, Any]) -> str:
+    """The answer to "did it work?"."""
+    tasks, within = result["tasks"], f"{result['within']:.0%}"
+    count = f"all {len(tasks)} tasks" if len(tasks) > 1 else "the task"
+    if result["verdict"] == "yes":
+        return f"Yes: the student is within {within} of its teachers on {count}, beyond noise."
+    if result["verdict"] == "no":
+        lost = ", ".join(name for name, task in tasks.items() if task["verdict"] == "no")
+        return f"No: the student is more than {within} below its teacher on {lost}."
+    open_ = ", ".join(name for name, task in tasks.items() if task["verdict"] != "yes")
+    return (
+        f"Not enough data to say whether the student is within {within} of its teachers on {open_}: "
+        "add test items."
+    )
+
+
+def _cost_line(result: dict[str, Any]) -> str:
+    total = sum(result["cost_usd"].values())
+    answers = sum(sum(states.values()) for states in result["requests"].values())
+    seconds = sum(result["stages_s"].values())
+    return f"${total:.2f} for {answers:,} answers; {seconds:,.0f} s of work in all"
+
+
+def speed_line(result: dict[str, Any]) -> str:
+    """Student against its teachers, tokens per second and memory."""
+    speed = result["speed"]
+    if "student" not in speed:
+        return "not measured (evaluate.speed.prompts is 0)"
+    parts = [_speed_of("student", speed["student"])]
+    parts += [
+        _speed_of(name, at) for name, at in speed.items() if name not in ("student", "baseline")
+    ]
+    return "; ".join(parts)
+
+
+def _speed_of(name: str, at: dict[str, Any]) -> str:
+    memory = f", {at['peak_rss_mib']:,.0f} MiB" if at["peak_rss_mib"] else ""
+    return f"{name} {at['tokens_per_s']:,.0f} tokens/s{memory}"
+
+
+def _next(workspace: Workspace, result: dict[str, Any]) -> list[str]:
+    prompt = workspace.pools.test[0].prompt.text.splitlines()[0][:60].replace('"', "'")
+    run = workspace.recipe.run
+    return [
+        f'tutelage ask {run} "{prompt}"',
+        f"tutelage audit student {run}",
+        f"tutelage plan {workspace.loaded.path}   # edit it, see what changes",
+    ]

@@ -1,0 +1,13 @@
+"""The stages of a run, in their order. Each reads the ledger, does its room's work and records it."""
+
+from tutelage.stages.learning import BASELINE, EVALUATE, TRAIN
+from tutelage.stages.making import GENERATE, MIX
+from tutelage.stages.reporting import REPORT
+from tutelage.stages.routing import CLASSIFY, PROBE, ROUTE
+from tutelage.stages.stage import Stage
+
+STAGES: tuple[Stage, ...] = (
+    CLASSIFY, PROBE, ROUTE, GENERATE, MIX, BASELINE, TRAIN, EVALUATE, REPORT,
+)  # fmt: skip
+
+__all__ = ["STAGES", "Stage"]

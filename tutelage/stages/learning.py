@@ -1,0 +1,258 @@
+"""baseline, train and evaluate: the student before, the training, the student after."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tutelage.buying import buy_answers, purchase_figures, require_all
+from tutelage.stages.routing import put_prompts
+from tutelage.stages.stage import Output, Stage
+from tutelage.watch import Watch
+from tutelage.workspace import Workspace
+
+if TYPE_CHECKING:
+    from evals.summary import Scored
+    from router.teachers.protocol import Teacher
+    from trainer.sft import TrainProgress
+
+STUDENT, BASELINE_NAME = "student", "baseline"
+BATCH = 64  # prompts that student and baseline answer together
+
+
+def _test_inputs(workspace: Workspace) -> dict[str, Any]:
+    return {
+        "test": workspace.pools.fingerprint("test"),
+        "scorer": workspace.scorer("evaluate"),
+        "sampling": [workspace.sampling.key_fields, workspace.sampling.max_tokens],
+    }
+
+
+def _open_model(workspace: Workspace, name: str) -> "Teacher":
+    """The student, or the base that it was, as something that answers."""
+    from router.teachers.opening import open_local
+
+    recipe = workspace.recipe.student
+    place = recipe.base if name == BASELINE_NAME else workspace.outputs["train"]["path"]
+    return open_local(
+        name,
+        place,
+        base_dir=workspace.base if name == BASELINE_NAME else Path(),
+        batch_size=BATCH,
+        licence=recipe.licence or "unknown",
+    )
+
+
+def _answered(
+    workspace: Workspace, watch: Watch, stage: str, asked: "dict[Teacher, list[str]]"
+) -> "tuple[Scored, Output]":
+    """Scores of every model on the test items of the tasks that it is asked about."""
+    from evals.summary import score_answers
+    from router.engine import Request
+
+    items = workspace.pools.test
+    requests: list[Request] = [
+        Request(item.prompt, model.name)
+        for model, tasks in asked.items()
+        for item in items
+        if item.task in tasks
+    ]
+    models = {model.name: model for model in asked}
+    found, purchase = buy_answers(workspace, watch, stage, requests, models)
+    require_all(requests, found, purchase, stage)
+    scored = score_answers(workspace.ledger, found, items, workspace.scorer("evaluate"))
+    return scored, purchase_figures(workspace, stage, purchase)
+
+
+def _baseline_inputs(workspace: Workspace) -> Any:
+    return {**_test_inputs(workspace), "base": workspace.base_revision}
+
+
+def _baseline(workspace: Workspace, watch: Watch) -> Output:
+    from evals.summary import put_standings, standings
+
+    put_prompts(workspace, workspace.pools.test)
+    model = _open_model(workspace, BASELINE_NAME)
+    scored, figures = _answered(workspace, watch, "baseline", {model: workspace.pools.tasks})
+    found = standings(scored)
+    put_standings(
+        workspace.ledger,
+        found,
+        run=workspace.recipe.run,
+        key=workspace.keys["baseline"],
+        roles={BASELINE_NAME: BASELINE_NAME},
+    )
+    return {**figures, "tasks": {t: asdict(by[BASELINE_NAME]) for t, by in found.items()}}
+
+
+def _baseline_line(output: Output) -> str:
+    means = ", ".join(f"{task} {at['mean']:.3f}" for task, at in output["tasks"].items())
+    return f"the student before training: {means}"
+
+
+def _train_inputs(workspace: Workspace) -> Any:
+    return {
+        "mix": workspace.outputs["mix"]["lock_sha"],
+        "plan": workspace.outputs["mix"]["plan_sha"],
+        "student": workspace.recipe.student.model_dump(mode="json"),
+        "base": workspace.base_revision,
+        "seed": workspace.recipe.seed,
+    }
+
+
+def _train(workspace: Workspace, watch: Watch) -> Output:
+    from trainer.run import train
+
+    key = workspace.keys["train"]
+    student = train(
+        workspace.recipe.student,
+        Path(workspace.outputs["mix"]["folder"]),
+        workspace.folder / "student" / key[:12],
+        base_dir=workspace.base,
+        seed=workspace.recipe.seed,
+        ledger=workspace.ledger,
+        run=workspace.recipe.run,
+        key=key,
+        teachers={name: t.licence for name, t in workspace.recipe.teachers.items()},
+        on_progress=lambda progress: _show_training(watch, progress),
+    )
+    return {
+        "path": str(student.path),
+        "log": str(student.log),
+        "weights_sha": student.weights_sha,
+        "steps": student.steps,
+        "tokens": student.tokens,
+        "samples": student.samples,
+        "skipped": student.skipped,
+        "training_s": student.seconds,
+    }
+
+
+def _show_training(watch: Watch, progress: "TrainProgress") -> None:
+    if progress.note:
+        watch.note(progress.note)
+        return
+    text = f"step {progress.step:,}/{progress.steps:,}, loss {progress.loss:.3f}, "
+    watch.progress(progress.step, progress.steps, text + f"{progress.steps_per_s:.1f} steps/s")
+
+
+def _student_is_there(_: Workspace, output: Output) -> bool:
+    return (Path(output["path"]) / "config.json").is_file()
+
+
+def _train_line(output: Output) -> str:
+    left_out = f", {output['skipped']} too long and left out" if output["skipped"] else ""
+    return f"{output['steps']:,} steps, {output['tokens']:,} tokens{left_out}; {output['path']}"
+
+
+def _evaluate_inputs(workspace: Workspace) -> Any:
+    evaluate = workspace.recipe.evaluate
+    return {
+        **_test_inputs(workspace),
+        "student": workspace.outputs["train"]["weights_sha"],
+        "train": workspace.keys["train"],
+        "baseline": workspace.keys["baseline"],
+        "teachers": {
+            task: [workspace.teachers[name].key for name in names]
+            for task, names in _compared_teachers(workspace).items()
+        },
+        "routed": {
+            task: workspace.outputs["route"]["routes"][task]["teacher"]
+            for task in workspace.pools.tasks
+        },
+        "within": evaluate.within,
+        "speed": evaluate.speed.model_dump(mode="json"),
+    }
+
+
+def _compared_teachers(workspace: Workspace) -> dict[str, list[str]]:
+    """By task, the routed teacher and the strongest of the others."""
+    compared = {}
+    for task in workspace.pools.tasks:
+        route = workspace.outputs["route"]["routes"][task]
+        strengths = workspace.outputs["probe"]["strengths"]
+        others = [n for n in strengths if n != route["teacher"] and task in strengths[n]]
+        next_best = max(others, key=lambda n: strengths[n][task]["mean"], default=None)
+        runner_up = route["runner_up"] or next_best
+        compared[task] = [route["teacher"], *([runner_up] if runner_up else [])]
+    return compared
+
+
+def _evaluate(workspace: Workspace, watch: Watch) -> Output:
+    from evals.summary import put_summary, summarise
+
+    tasks, compared = workspace.pools.tasks, _compared_teachers(workspace)
+    asked = {
+        workspace.teachers[name]: [task for task in tasks if name in compared[task]]
+        for name in workspace.recipe.teachers
+        if any(name in names for names in compared.values())
+    }
+    asked[_open_model(workspace, BASELINE_NAME)] = tasks
+    asked[_open_model(workspace, STUDENT)] = tasks
+    scored, figures = _answered(workspace, watch, "evaluate", asked)
+    routed = {task: names[0] for task, names in compared.items()}
+    summary = summarise(scored, routed, margin=workspace.recipe.evaluate.within)
+    put_summary(workspace.ledger, summary, run=workspace.recipe.run, key=workspace.keys["evaluate"])
+    return {
+        **figures,
+        "tasks": {task: asdict(found) for task, found in summary.tasks.items()},
+        "overall": asdict(summary.overall),
+        "speed": _speed(workspace, watch, sorted(set(routed.values()))),
+    }
+
+
+def _speed(workspace: Workspace, watch: Watch, teachers: list[str]) -> dict[str, Any]:
+    """Speed and memory of student, baseline and the routed teachers; a server's as it was seen."""
+    from evals.speed import SpeedSpec, measure, observed
+    from router.teachers.local import LocalTeacher
+
+    settings = workspace.recipe.evaluate.speed
+    if not settings.prompts:
+        return {}
+    models = [_open_model(workspace, STUDENT), _open_model(workspace, BASELINE_NAME)]
+    models += [workspace.teachers[name] for name in teachers]
+    local: dict[str, SpeedSpec] = {}
+    found: dict[str, Any] = {}
+    for model in models:
+        if isinstance(model, LocalTeacher):
+            local[model.name] = SpeedSpec.of(model)
+        elif seen := observed(workspace.ledger, model.key):
+            found[model.name] = asdict(seen)
+    items = workspace.in_seeded_order(workspace.pools.test)[: settings.prompts]
+    timed = measure(
+        local,
+        [item.prompt for item in items],
+        settings.max_tokens,
+        batch_size=settings.batch_size,
+        repeats=settings.repeats,
+        on_progress=lambda p: watch.progress(
+            p.loaded + p.rounds, p.models + p.rounds_total, "speed and memory, models in turn"
+        ),
+    )
+    return {**{name: asdict(speed) for name, speed in timed.items()}, **found}
+
+
+def _evaluate_line(output: Output) -> str:
+    means = ", ".join(
+        f"{task} {found['models'][STUDENT]['mean']:.3f}" for task, found in output["tasks"].items()
+    )
+    return f"the student after training: {means}; {output['overall']['reason']}"
+
+
+BASELINE = Stage(
+    "baseline", "the student before training", _baseline_inputs, _baseline, _baseline_line
+)
+TRAIN = Stage(
+    "train",
+    "the student learns from the mix",
+    _train_inputs,
+    _train,
+    _train_line,
+    _student_is_there,
+)
+EVALUATE = Stage(
+    "evaluate",
+    "student, baseline and teachers on the same items",
+    _evaluate_inputs,
+    _evaluate,
+    _evaluate_line,
+)

@@ -1,0 +1,256 @@
+"""generate and mix: the routed teachers answer what the mix needs, and the mix is written."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ledger.mixes import MANIFEST
+from ledger.prompts import Item
+from tutelage.buying import AnswersMissing, buy_answers, cost_usd
+from tutelage.stages.stage import Output, Stage
+from tutelage.watch import Watch
+from tutelage.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mixer import Candidate, Need
+    from router.engine import Purchase, Request
+
+UNSURE = "unsure"
+FIRST_GUESS_TOKENS = 64.0  # of an answer, where no probe of its task was answered
+
+
+def labelled(workspace: Workspace) -> dict[str, list[Item]]:
+    """The training prompts of each task, as the classifier labelled them, in seeded order."""
+    rows = workspace.ledger.rows(
+        "SELECT p.key, l.task FROM label l JOIN prompt p ON l.prompt = p.id WHERE l.classifier = ?",
+        [workspace.outputs["classify"]["classifier"]],
+    )
+    task_of = dict(rows)
+    tasks: dict[str, list[Item]] = defaultdict(list)
+    for item in workspace.in_seeded_order(workspace.pools.train):
+        tasks[task_of[item.prompt.key]].append(item)
+    return tasks
+
+
+def teacher_of(workspace: Workspace, task: str) -> str:
+    """The teacher that a task (or `unsure`) is routed to."""
+    return str(workspace.outputs["route"]["routes"][task]["teacher"])
+
+
+def requests_for(workspace: Workspace, task: str, items: Sequence[Item]) -> "list[Request]":
+    """One request per prompt, to the task's teacher."""
+    from router.engine import Request
+
+    teacher = teacher_of(workspace, task)
+    return [Request(item.prompt, teacher) for item in items]
+
+
+def candidates(workspace: Workspace, taken: dict[str, int]) -> "list[Candidate]":
+    """The answers to the first `taken` prompts of each task, as the mixer takes them."""
+    from mixer import Candidate
+    from router.engine import answers
+    from trainer.base import count_tokens
+
+    by_task = labelled(workspace)
+    chosen = [(task, item) for task, count in taken.items() for item in by_task[task][:count]]
+    requests = [r for task, item in chosen for r in requests_for(workspace, task, [item])]
+    found = answers(workspace.ledger, requests, workspace.teachers, workspace.sampling)
+    kept = [
+        (task, item, request.teacher, found[request.prompt.key, request.teacher, 0])
+        for (task, item), request in zip(chosen, requests, strict=True)
+        if (request.prompt.key, request.teacher, 0) in found
+    ]
+    pairs = [(item.prompt, answer.text) for _, item, _, answer in kept]
+    tokens = count_tokens(workspace.recipe.student.base, workspace.base, pairs)
+    return [
+        Candidate(
+            sample=answer.sample_key,
+            prompt_key=item.prompt.key,
+            task=task,
+            teacher=teacher,
+            licence=workspace.recipe.teachers[teacher].licence,
+            source=item.source,
+            source_licence=item.licence,
+            messages=item.prompt.messages,
+            answer=answer.text,
+            tokens=count,
+            state=answer.state,
+            tools=_tools(item),
+        )
+        for (task, item, teacher, answer), count in zip(kept, tokens, strict=True)
+    ]
+
+
+def mix_tasks(workspace: Workspace) -> list[str]:
+    """The tasks that shares may name."""
+    return [*workspace.pools.tasks, UNSURE]
+
+
+def _tools(item: Item) -> str | None:
+    import json
+
+    return json.dumps(list(item.prompt.tools), ensure_ascii=False) if item.prompt.tools else None
+
+
+def _generate_inputs(workspace: Workspace) -> Any:
+    return {
+        "labels": workspace.keys["classify"],
+        "teachers": {
+            task: workspace.teachers[route["teacher"]].key
+            for task, route in workspace.outputs["route"]["routes"].items()
+        },
+        "sampling": [workspace.sampling.key_fields, workspace.sampling.max_tokens],
+        "mix": workspace.recipe.mix.model_dump(mode="json"),
+        "student": workspace.base_revision,
+        "seed": workspace.recipe.seed,
+    }
+
+
+def _generate(workspace: Workspace, watch: Watch) -> Output:
+    """Buys in rounds. A round asks for what is missing after the answers and filters of all before
+    it, so that killed and unkilled runs ask for the same prompts in the same batches."""
+    from mixer import still_needed
+
+    by_task, tasks = labelled(workspace), mix_tasks(workspace)
+    taken: dict[str, int] = {}
+    states: Counter[str] = Counter()
+    purchase = None
+    while True:
+        have = candidates(workspace, taken)
+        missing = still_needed(workspace.recipe.mix, have, tasks=tasks)
+        batch = {
+            task: _next_prompts(workspace, by_task[task], taken.get(task, 0), task, need, have)
+            for task, need in missing.items()
+        }
+        requests = [
+            r for task, items in batch.items() for r in requests_for(workspace, task, items)
+        ]
+        if not requests:
+            break
+        found, purchase = buy_answers(workspace, watch, "generate", requests, workspace.teachers)
+        states.update(purchase.states)
+        for task, items in batch.items():
+            taken[task] = taken.get(task, 0) + len(items)
+        if purchase.failures and not found:
+            break
+    _refuse_short(missing, purchase)
+    return {"taken": taken, "states": dict(states), "cost_usd": cost_usd(workspace, "generate")}
+
+
+def _next_prompts(
+    workspace: Workspace,
+    items: list[Item],
+    start: int,
+    task: str,
+    need: "Need",
+    have: "list[Candidate]",
+) -> list[Item]:
+    """As many further prompts as should fill the need, by the drop rate measured so far."""
+    from math import ceil
+
+    mine = [c for c in have if c.task == task]
+    each = sum(c.tokens for c in mine) / len(mine) if mine else _probe_tokens(workspace, task)
+    wanted = need.answers(each)
+    usable = _usable_share(workspace, mine) if start else 1.0
+    return items[start : start + ceil(wanted / max(usable, 0.05))]
+
+
+def _usable_share(workspace: Workspace, mine: "list[Candidate]") -> float:
+    from mixer import apply_filters
+
+    if not mine:
+        return 1.0
+    return len(apply_filters(workspace.recipe.mix, mine).kept) / len(mine)
+
+
+def _probe_tokens(workspace: Workspace, task: str) -> float:
+    """Mean tokens of the routed teacher's probe answers: what the first round goes by."""
+    lengths = workspace.outputs["probe"]["answer_tokens"]
+    return float(lengths.get(teacher_of(workspace, task), {}).get(task) or FIRST_GUESS_TOKENS)
+
+
+def _refuse_short(missing: "dict[str, Need]", purchase: "Purchase | None") -> None:
+    """Failed calls that leave the mix short stop the run; an exhausted pool is the mixer's to judge."""
+    if purchase is None or not purchase.failures:
+        return
+    if short := [task for task, need in missing.items() if need.at_least > 0]:
+        failure, worst = next(iter(purchase.failures.items()))
+        raise AnswersMissing(
+            f"generate: {', '.join(short)} lack answers, since {worst.count} requests to "
+            f"{worst.teacher} failed ({failure}: {worst.example}). What was bought is kept: mend the "
+            "cause and run again."
+        )
+
+
+def _mix_inputs(workspace: Workspace) -> Any:
+    return {
+        "generate": workspace.keys["generate"],
+        "taken": workspace.outputs["generate"]["taken"],
+        "mix": workspace.recipe.mix.model_dump(mode="json"),
+        "licences": {name: t.licence for name, t in sorted(workspace.recipe.teachers.items())},
+        "sources": [[s.name, s.licence] for s in workspace.recipe.prompts],
+        "seed": workspace.recipe.seed,
+    }
+
+
+def _mix(workspace: Workspace, watch: Watch) -> Output:
+    from mixer import build
+
+    key = workspace.keys["mix"]
+    folder = workspace.folder / "mix" / key[:12]
+    manifest = build(
+        workspace.recipe.mix,
+        candidates(workspace, workspace.outputs["generate"]["taken"]),
+        folder,
+        tasks=mix_tasks(workspace),
+        seed=workspace.recipe.seed,
+        ledger=workspace.ledger,
+        run=workspace.recipe.run,
+        key=key,
+    )
+    return {
+        "folder": str(folder),
+        "samples": manifest.samples,
+        "distinct": manifest.distinct,
+        "tokens": manifest.tokens,
+        "lock_sha": manifest.lock_sha,
+        "plan_sha": manifest.plan_sha,
+        "stages": [stage.name for stage in manifest.stages],
+    }
+
+
+def _mix_is_there(_: Workspace, output: Output) -> bool:
+    return (Path(output["folder"]) / MANIFEST).is_file()
+
+
+def _generate_line(output: Output) -> str:
+    answers = sum(output["taken"].values())
+    ended = ", ".join(f"{count:,} {state}" for state, count in sorted(output["states"].items()))
+    return f"{answers:,} prompts answered ({ended}), ${output['cost_usd']:.2f}"
+
+
+def _mix_line(output: Output) -> str:
+    stages = ", ".join(output["stages"])
+    return (
+        f"{output['samples']:,} samples ({output['distinct']:,} different), "
+        f"{output['tokens']:,} tokens, stages: {stages}; {output['folder']}"
+    )
+
+
+GENERATE = Stage(
+    "generate",
+    "the routed teachers answer what the mix needs",
+    _generate_inputs,
+    _generate,
+    _generate_line,
+)
+MIX = Stage(
+    "mix", "shares, caps, filters and curriculum", _mix_inputs, _mix, _mix_line, _mix_is_there
+)
+
+
+def preview_candidates(workspace: Workspace) -> "Iterator[Candidate]":
+    """What a preview mixes before `generate` is through: every routed answer that is there."""
+    by_task = labelled(workspace)
+    yield from candidates(workspace, {task: len(items) for task, items in by_task.items()})

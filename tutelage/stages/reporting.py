@@ -1,0 +1,45 @@
+"""report: result.json and the page that a person decides from."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ledger.keys import write_atomically
+from tutelage.result import build_result
+from tutelage.stages.stage import Output, Stage
+from tutelage.watch import Watch
+from tutelage.workspace import Workspace
+
+PAGE, RESULT = "report.html", "result.json"
+
+
+def write_page(workspace: Workspace) -> Path:
+    """Writes result.json and report.html from the stages' outputs and the ledger."""
+    from tutelage.report.page import render
+    from tutelage.reportdata import collect
+
+    result = build_result(workspace)
+    page = workspace.folder / PAGE
+    write_atomically(page, render(collect(workspace, result)).encode())
+    text = json.dumps(result, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+    write_atomically(workspace.folder / RESULT, text.encode())
+    return page
+
+
+def _inputs(workspace: Workspace) -> Any:
+    return dict(workspace.keys)
+
+
+def _work(workspace: Workspace, _: Watch) -> Output:
+    return {"page": str(write_page(workspace))}
+
+
+def _is_there(workspace: Workspace, output: Output) -> bool:
+    return Path(output["page"]).is_file() and (workspace.folder / RESULT).is_file()
+
+
+def _line(output: Output) -> str:
+    return str(output["page"])
+
+
+REPORT = Stage("report", "result and page are written", _inputs, _work, _line, _is_there)

@@ -1,0 +1,233 @@
+"""classify, probe and route: what is each prompt, who is strongest there, who answers it."""
+
+from collections import Counter
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from ledger.keys import content_key, now_us
+from ledger.prompts import Item
+from tutelage.buying import buy_answers, purchase_figures
+from tutelage.stages.stage import Output, Stage
+from tutelage.watch import Watch
+from tutelage.workspace import Workspace
+
+if TYPE_CHECKING:
+    from router.deciding import Route, TaskClassifier
+    from router.engine import Request
+
+
+def _classify_inputs(workspace: Workspace) -> Any:
+    return {
+        "embedder": workspace.embedder.key,
+        "unsure_below": workspace.recipe.tasks.unsure_below,
+        "examples": workspace.pools.fingerprint("examples"),
+        "train": [item.prompt.key for item in workspace.pools.train],
+        "probes": [item.prompt.key for item in workspace.pools.probes],
+        "sources": [[s.name, s.licence] for s in workspace.recipe.prompts],
+        "seed": workspace.recipe.seed,
+    }
+
+
+def _classify(workspace: Workspace, watch: Watch) -> Output:
+    pools = workspace.pools
+    items = [*pools.examples, *pools.probes, *pools.test, *pools.train]
+    put_prompts(workspace, items)
+    classifier = fitted_classifier(workspace, watch)
+    labels = classifier.predict(_vectors(workspace, pools.train, watch))
+    rows = [
+        {
+            "prompt": item.prompt.key,
+            "classifier": classifier.version,
+            "task": label.task,
+            "probability": label.probability,
+        }
+        for item, label in zip(pools.train, labels, strict=True)
+    ]
+    workspace.ledger.put("label", rows)
+    seen = classifier.predict(_vectors(workspace, pools.probes, watch))
+    right = sum(a.best_task == i.task for a, i in zip(seen, pools.probes, strict=True))
+    return {
+        "classifier": classifier.version,
+        "temperature": classifier.temperature,
+        "tasks": dict(sorted(Counter(label.task for label in labels).items())),
+        "probes_right": right,
+        "probes": len(pools.probes),
+    }
+
+
+def put_prompts(workspace: Workspace, items: list[Item]) -> None:
+    """The prompts' rows, and the licences of their sources."""
+    rows: dict[str, list[dict[str, Any]]] = {"prompt": [], "prompt_text": []}
+    for item in items:
+        for table, part in item.prompt.rows(item.source):
+            rows[table].extend(part)
+    sources = {s.name: s.licence for s in workspace.recipe.prompts}
+    licences = [
+        {"kind": "source", "subject": subject, "licence": licence, "recorded_at": now_us()}
+        for subject, licence in sources.items()
+    ]
+    workspace.ledger.put_all([*rows.items(), ("licence", licences)])
+    workspace.ledger.fold()
+
+
+def fitted_classifier(workspace: Workspace, watch: Watch) -> "TaskClassifier":
+    """The classifier that the recipe's examples make; the same examples make the same one."""
+    from router.deciding import fit
+
+    examples = workspace.pools.examples
+    return fit(
+        _vectors(workspace, examples, watch),
+        [str(item.task) for item in examples],
+        workspace.recipe.seed,
+        workspace.recipe.tasks.unsure_below,
+    )
+
+
+def _vectors(workspace: Workspace, items: list[Item], watch: Watch) -> Any:
+    from router.embedding import embed
+
+    return embed(
+        workspace.ledger,
+        [item.prompt for item in items],
+        workspace.embedder,
+        lambda p: watch.progress(
+            p.done,
+            p.total,
+            f"{p.done:,}/{p.total:,} prompts embedded, {p.reused:,} from the ledger",
+        ),
+    )
+
+
+def _classify_line(output: Output) -> str:
+    counts = ", ".join(f"{count:,} {task}" for task, count in output["tasks"].items())
+    return f"{counts}; {output['probes_right']} of {output['probes']} probes recognised"
+
+
+def probe_requests(workspace: Workspace) -> "list[Request]":
+    """Every probe, to every teacher."""
+    from router.engine import Request
+
+    return [
+        Request(item.prompt, name)
+        for name in workspace.recipe.teachers
+        for item in workspace.pools.probes
+    ]
+
+
+def _probe_inputs(workspace: Workspace) -> Any:
+    return {
+        "probes": workspace.pools.fingerprint("probes"),
+        "teachers": {name: teacher.key for name, teacher in workspace.teachers.items()},
+        "sampling": [workspace.sampling.key_fields, workspace.sampling.max_tokens],
+        "scorer": workspace.scorer("probes"),
+    }
+
+
+def _probe(workspace: Workspace, watch: Watch) -> Output:
+    from evals.summary import score_answers, values
+    from router.deciding import estimate
+
+    items, names = workspace.pools.probes, list(workspace.recipe.teachers)
+    put_prompts(workspace, items)
+    requests = probe_requests(workspace)
+    found, purchase = buy_answers(workspace, watch, "probe", requests, workspace.teachers)
+    scores = values(score_answers(workspace.ledger, found, items, workspace.scorer("probes")))
+    by_teacher = {
+        name: {task: list(scores[task].get(name, {}).values()) for task in scores} for name in names
+    }
+    strengths = estimate(by_teacher, workspace.recipe.route.confidence)
+    lengths: dict[str, dict[str, list[int]]] = {name: {} for name in names}
+    for item in items:
+        for name in names:
+            answer = found.get((item.prompt.key, name, 0))
+            if answer is not None and answer.completion_tokens is not None:
+                lengths[name].setdefault(str(item.task), []).append(answer.completion_tokens)
+    return {
+        **purchase_figures(workspace, "probe", purchase),
+        "scores": scores,
+        "strengths": {
+            name: {
+                task: asdict(strengths[name, task])
+                for task in workspace.pools.tasks
+                if (name, task) in strengths
+            }
+            for name in names
+        },
+        "answer_tokens": {
+            name: {task: sum(counts) / len(counts) for task, counts in tasks.items()}
+            for name, tasks in lengths.items()
+        },
+    }
+
+
+def _probe_line(output: Output) -> str:
+    states = ", ".join(f"{count:,} {state}" for state, count in sorted(output["states"].items()))
+    return f"{len(output['strengths'])} teachers on the same probes: {states}, ${output['cost_usd']:.2f}"
+
+
+def _route_inputs(workspace: Workspace) -> Any:
+    return {
+        "probe": workspace.keys["probe"],
+        "scores": content_key(workspace.outputs["probe"]["scores"]),
+        "route": workspace.recipe.route.model_dump(mode="json"),
+        "tasks": workspace.pools.tasks,
+    }
+
+
+def _route(workspace: Workspace, watch: Watch) -> Output:
+    from router.deciding import decide, put_routes
+    from router.teachers.protocol import register
+
+    routes = decide(
+        workspace.recipe.route,
+        workspace.pools.tasks,
+        list(workspace.recipe.teachers),
+        workspace.outputs["probe"]["scores"],
+    )
+    for teacher in workspace.teachers.values():
+        register(workspace.ledger, teacher)
+    keys = {name: teacher.key for name, teacher in workspace.teachers.items()}
+    put_routes(workspace.ledger, workspace.recipe.run, workspace.keys["route"], routes, keys)
+    _show_routes(workspace, routes, watch)
+    return {"routes": {route.task: _compact(route) for route in routes}}
+
+
+def _compact(route: "Route") -> dict[str, Any]:
+    fields = asdict(route)
+    del fields["strengths"]
+    return fields
+
+
+def _show_routes(workspace: Workspace, routes: "list[Route]", watch: Watch) -> None:
+    strengths = workspace.outputs["probe"]["strengths"]
+    tasks = [route for route in routes if route.task in workspace.pools.tasks]
+    header = ["teacher", *(route.task for route in tasks)]
+    rows = []
+    for name, at in strengths.items():
+        cells = [_cell(at.get(route.task), route.teacher == name) for route in tasks]
+        rows.append([name, *cells])
+    watch.table("strength on the probes, with 95 % intervals; * marks the route", header, rows)
+    for route in routes:
+        watch.note(f"{route.task}: {route.reason}")
+
+
+def _cell(strength: dict[str, Any] | None, chosen: bool) -> str:
+    if strength is None:
+        return "-"
+    text = f"{strength['mean']:.2f} [{strength['lo']:.2f}, {strength['hi']:.2f}]"
+    return f"{text} *" if chosen else f"{text}  "
+
+
+def _route_line(output: Output) -> str:
+    return ", ".join(f"{task} -> {route['teacher']}" for task, route in output["routes"].items())
+
+
+CLASSIFY = Stage(
+    "classify",
+    "prompts are embedded and split into tasks",
+    _classify_inputs,
+    _classify,
+    _classify_line,
+)
+PROBE = Stage("probe", "every teacher answers the same probes", _probe_inputs, _probe, _probe_line)
+ROUTE = Stage("route", "each task gets its teacher", _route_inputs, _route, _route_line)

@@ -1,0 +1,153 @@
+"""What a person sees in the terminal: stages, progress, tables, the closing screen.
+
+With a terminal there is a live bar; without one (a log file, CI) plain lines, a few per stage.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tutelage.watch import Watch
+
+PLAIN_LINE_S = 5.0
+VERDICT_STYLE = {"yes": "green", "no": "red", "not enough data": "yellow"}
+
+
+class Terminal(Watch):
+    """Draws a run on a console."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or stdout_console()
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._stage = ""
+        self._said = 0.0
+
+    def stage_begins(self, name: str, what: str) -> None:
+        self._stage = name
+        self._said = time.monotonic()
+        if not self.console.is_terminal:
+            self._line(f"{name:<9} {what} …")
+            return
+        self._bar = Progress(
+            TextColumn(f"[bold]{name:<9}[/bold]"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.description}"),
+            TimeRemainingColumn(compact=True),
+            console=self.console,
+            transient=True,
+        )
+        self._task = self._bar.add_task(escape(what), total=None)
+        self._bar.start()
+
+    def progress(self, done: float, total: float, text: str) -> None:
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=done, total=total, description=escape(text))
+        elif time.monotonic() - self._said > PLAIN_LINE_S:
+            self._said = time.monotonic()
+            share = f"{done / total:4.0%} " if total else ""
+            self._line(f"{self._stage:<9} {share}{text}")
+
+    def stage_ends(self, name: str, summary: str, seconds: float) -> None:
+        self._stop_bar()
+        self._line(f"[bold]{name:<9}[/bold] {escape(summary)} [dim]({seconds:.1f} s)[/dim]")
+
+    def stage_is_done(self, name: str, summary: str) -> None:
+        self._line(f"[bold]{name:<9}[/bold] [dim]nothing to do:[/dim] {escape(summary)}")
+
+    def note(self, text: str) -> None:
+        self._line(f"          {escape(text)}")
+
+    def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        self.console.print(as_table(title, header, rows))
+
+    def closing(self, result: dict[str, Any]) -> None:
+        for line in closing_lines(result):
+            self.console.print(line, soft_wrap=True)
+
+    def stop(self) -> None:
+        """Takes the live bar away, so that an error message stands alone."""
+        self._stop_bar()
+
+    def _stop_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = self._task = None
+
+    def _line(self, text: str) -> None:
+        self.console.print(text, soft_wrap=True)
+
+
+def as_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A small table; the first column is left-aligned, a cell ending in ` *` is marked."""
+    table = Table(title=escape(title), title_justify="left", box=None, pad_edge=False)
+    for index, name in enumerate(header):
+        table.add_column(escape(name), justify="left" if index == 0 else "right")
+    for row in rows:
+        table.add_row(*(_marked(cell) for cell in row))
+    return table
+
+
+def _marked(cell: str) -> str:
+    return f"[bold green]{escape(cell)}[/bold green]" if cell.endswith(" *") else escape(cell)
+
+
+def estimate(value: dict[str, Any] | None) -> str:
+    """A mean with its 95 % interval: `0.985 [.963, .994]`."""
+    if value is None:
+        return "-"
+    lo, hi = (f"{value[end]:.3f}".removeprefix("0") for end in ("lo", "hi"))
+    return f"{value['mean']:.3f} [{lo}, {hi}]"
+
+
+def closing_lines(result: dict[str, Any]) -> list[Any]:
+    """The last screen of a run, at most 20 lines of 80 columns for three tasks."""
+    within = f"within {result['within']:.0%}"
+    table = as_table("", ["task", "teacher", "baseline", "student", "its teacher", within], [])
+    table.title = None
+    for column in table.columns[:-1]:
+        column.no_wrap = True
+    for name, task in result["tasks"].items():
+        style = VERDICT_STYLE[task["verdict"]]
+        table.add_row(
+            escape(name),
+            escape(task["chosen"]),
+            f"{task['baseline']['mean']:.2f} ->",
+            estimate(task["student"]),
+            estimate(task["teachers"][task["chosen"]]),
+            f"[{style}]{task['verdict']}[/{style}]",
+        )
+    style = VERDICT_STYLE[result["verdict"]]
+    facts = {
+        "Cost": result["cost_line"],
+        "Speed": result["speed_line"],
+        "Report": result["paths"]["report"],
+        "Student": result["paths"]["student"],
+    }
+    return [
+        "",
+        table,
+        "",
+        f"[bold {style}]{escape(result['sentence'])}[/bold {style}]",
+        *(f"[bold]{name:<8}[/bold] {escape(text)}" for name, text in facts.items()),
+        *(
+            f"[bold]{'' if n else 'Next':<8}[/bold] {escape(t)}"
+            for n, t in enumerate(result["next"])
+        ),
+    ]
+
+
+def stdout_console() -> Console:
+    """Where results go; in a file or a pipe wide enough for every table."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+
+
+def stderr_console() -> Console:
+    """Where errors go."""
+    return Console(stderr=True, highlight=False, soft_wrap=True, file=sys.stderr)
