@@ -1,0 +1,119 @@
+"""The recipe's sections `probes:` and `evaluate:`."""
+
+import difflib
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from ledger.section import FileSource, HoldOut, Section, Source
+
+SCORERS = ("choice", "exact", "numeric", "reasoning_gym", "regex")
+
+
+def unknown_scorer(name: str) -> str | None:
+    """What is wrong with a scorer's name, and the way out; None if there is such a scorer."""
+    if name in SCORERS:
+        return None
+    near = difflib.get_close_matches(name.lower(), SCORERS, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"there is no scorer {name!r}.{hint} The scorers are: {', '.join(SCORERS)}."
+
+
+def _known_scorers(scorer: str | dict[str, str]) -> str | dict[str, str]:
+    for name in [scorer] if isinstance(scorer, str) else scorer.values():
+        if problem := unknown_scorer(name):
+            raise ValueError(problem)
+    return scorer
+
+
+ScorerChoice = Annotated[str | dict[str, str], AfterValidator(_known_scorers)]
+
+
+class _Items(Section):
+    """Items with references, from a file or set aside from `prompts:`."""
+
+    file: str | None = Field(
+        default=None,
+        description="JSON lines with `prompt`, `task` and `reference`, relative to the recipe.",
+    )
+    hold_out: int | None = Field(
+        default=None,
+        gt=0,
+        description="How many prompts per task to set aside, by seed, from `prompts:` entries "
+        "that carry a task and a reference.",
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.file is None) == (self.hold_out is None):
+            raise ValueError(
+                "give exactly one of `file:` (a JSON lines file) and `hold_out:` (a number of "
+                "prompts per task to set aside from `prompts:`)"
+            )
+        return self
+
+    @property
+    def source(self) -> Source:
+        """Where the items come from."""
+        if self.hold_out is not None:
+            return HoldOut(hold_out=self.hold_out)
+        assert self.file is not None
+        return FileSource(file=self.file)
+
+
+class ProbesConfig(_Items):
+    """Held-out prompts that every teacher answers, to measure its strength per task."""
+
+    per_task: int | None = Field(
+        default=None,
+        gt=0,
+        description="At most this many items per task of the file, by seed (default: all).",
+    )
+    scorer: ScorerChoice = Field(
+        default="exact",
+        description="How an answer is graded: a scorer's name, or one per task as {task: name}.",
+    )
+
+    @model_validator(mode="after")
+    def _per_task_cuts_a_file(self) -> Self:
+        if self.per_task is not None and self.file is None:
+            raise ValueError("`per_task:` cuts a `file:`; with `hold_out:` the number stands there")
+        return self
+
+
+class SpeedConfig(Section):
+    """How speed and memory of student, baseline and local teachers are measured."""
+
+    prompts: int = Field(
+        default=64, ge=0, description="How many test prompts to time; 0 leaves the measurement out."
+    )
+    max_tokens: int = Field(
+        default=32,
+        gt=0,
+        description="Tokens that every model must generate per prompt, so that all answers are "
+        "equally long.",
+    )
+    batch_size: int = Field(default=32, gt=0, description="Prompts that are answered side by side.")
+    repeats: int = Field(
+        default=5,
+        gt=0,
+        description="Rounds per model; the models take turns and the median round counts.",
+    )
+
+
+class EvaluateConfig(_Items):
+    """The test: teachers, baseline and student on the same items, and what the verdict asks."""
+
+    within: float = Field(
+        default=0.05,
+        ge=0,
+        lt=1,
+        description="The student passes a task at (1 - within) of its routed teacher's score.",
+    )
+    scorer: ScorerChoice | None = Field(
+        default=None,
+        description="A scorer's name, or {task: name} (default: the probes' scorer).",
+    )
+    speed: SpeedConfig = Field(
+        default_factory=SpeedConfig, description="How speed and memory are measured."
+    )

@@ -1,0 +1,279 @@
+"""Scores answers, and sums them up per task: means with intervals, tests, verdicts.
+
+scored = score_answers(ledger, answers, items, scorer_of, models)   # {task: {model: {key: Score}}}
+summary = summarise(scored, {"maths": "coder"}, margin=0.05)
+put_summary(ledger, summary, run="r", key=stage_key)
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from evals.config import ScorerChoice
+from evals.scorers import BadScorer, Score, score
+from evals.stats import PairedTest, mcnemar, mean_interval
+from evals.verdict import Overall, Verdict, overall, within
+from ledger.errors import InputError
+from ledger.keys import content_key, now_us
+from ledger.prompts import Item
+from ledger.store import Ledger
+
+# task -> model -> prompt key -> score
+Scored = dict[str, dict[str, dict[str, Score]]]
+
+STUDENT, BASELINE = "student", "baseline"
+
+
+class Sampled(Protocol):
+    """An answer with its place in the ledger, such as `router.engine.BoughtAnswer`."""
+
+    @property
+    def sample_key(self) -> str: ...
+    @property
+    def text(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One model on one task. Answers without anything to grade count 0, and are counted apart.
+
+    `missing` items were answered by another model but not by this one; they are not in `n`.
+    """
+
+    mean: float
+    lo: float
+    hi: float
+    n: int
+    nothing_found: int
+    missing: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSummary:
+    """A task: all models' standings, the routed teacher, the student's test and verdict."""
+
+    task: str
+    models: dict[str, Standing]
+    routed: str
+    against_baseline: PairedTest
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The evaluation of a run."""
+
+    tasks: dict[str, TaskSummary]
+    overall: Overall
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreProgress:
+    """How many answers are scored."""
+
+    done: int
+    total: int
+
+
+def scorer_for(choice: ScorerChoice, task: str) -> str:
+    """The scorer that a recipe's `scorer:` names for a task. Raises BadScorer if it names none."""
+    if isinstance(choice, str):
+        return choice
+    if task not in choice:
+        raise BadScorer(
+            f"`scorer:` names none for task {task!r}: add `{task}: SCORER`, "
+            f"or give one scorer for all tasks. It has: {', '.join(sorted(choice))}."
+        )
+    return choice[task]
+
+
+def score_answers(
+    ledger: Ledger,
+    answers: Mapping[tuple[str, str, int], Sampled],
+    items: Iterable[Item],
+    scorer: ScorerChoice,
+    on_progress: Callable[[ScoreProgress], None] | None = None,
+) -> Scored:
+    """Grades the first answer of every model to every item, and puts the scores into the ledger.
+
+    `answers` is by (prompt key, model, n), as `router.engine.answers` gives it; items without a
+    task are left out. Call it inside `ledger.writing()`. Raises BadScorer, naming the item.
+    """
+    models = sorted({model for _, model, n in answers if n == 0})
+    with_task = [(item.task, item) for item in items if item.task is not None]
+    scored: Scored = {task: {model: {} for model in models} for task, _ in with_task}
+    rows: list[dict[str, Any]] = []
+    for done, (task, item) in enumerate(with_task, 1):
+        name, mark = scorer_for(scorer, task), _reference_key(item)
+        for model in models:
+            answer = answers.get((item.prompt.key, model, 0))
+            if answer is not None:
+                found = _graded(name, answer.text, item)
+                scored[task][model][item.prompt.key] = found
+                rows.append(_score_row(answer.sample_key, name, mark, found))
+        if on_progress:
+            on_progress(ScoreProgress(done, len(with_task)))
+    if rows:
+        ledger.put("score", rows)
+        ledger.fold()
+    return scored
+
+
+def standings(scored: Scored) -> dict[str, dict[str, Standing]]:
+    """Every model's standing on every task: {task: {model: Standing}}."""
+    return {
+        task: {model: _standing(found, len(_keys(by_model))) for model, found in by_model.items()}
+        for task, by_model in scored.items()
+    }
+
+
+def values(scored: Scored) -> dict[str, dict[str, dict[str, float]]]:
+    """The plain values {task: {model: {prompt key: value}}}, for `router.deciding.decide`."""
+    return {
+        task: {
+            model: {key: found.value for key, found in by_key.items()}
+            for model, by_key in by_model.items()
+        }
+        for task, by_model in scored.items()
+    }
+
+
+def summarise(
+    scored: Scored,
+    routed: Mapping[str, str],
+    *,
+    student: str = STUDENT,
+    baseline: str = BASELINE,
+    margin: float = 0.05,
+) -> Summary:
+    """The whole evaluation. `routed` names each task's teacher.
+
+    Test and verdict pair the items that student, routed teacher and baseline all answered. Raises
+    InputError for a task without a route.
+    """
+    if astray := [task for task in scored if task not in routed]:
+        raise InputError(
+            f"the test has items of task {astray[0]!r}, which has no route (there are routes for "
+            f"{', '.join(sorted(routed)) or 'nothing'}): give it probes, or take its items out."
+        )
+    all_standings = standings(scored)
+    tasks = {}
+    for task, by_model in scored.items():
+        ours, theirs, before = _paired(
+            [by_model.get(m, {}) for m in (student, routed[task], baseline)]
+        )
+        tasks[task] = TaskSummary(
+            task,
+            all_standings[task],
+            routed[task],
+            mcnemar(ours, before),
+            within(ours, theirs, before, margin),
+        )
+    return Summary(tasks, overall({task: found.verdict for task, found in tasks.items()}))
+
+
+def put_standings(
+    ledger: Ledger,
+    found: Mapping[str, Mapping[str, Standing]],
+    *,
+    run: str,
+    key: str,
+    roles: Mapping[str, str],
+    details: Mapping[tuple[str, str], Mapping[str, Any]] | None = None,
+) -> None:
+    """Puts an `evaluation` row per task and model, whose role is `teacher` unless `roles` says."""
+    at, details = now_us(), details or {}
+    rows = [
+        {
+            "key": key,
+            "run": run,
+            "task": task,
+            "model": model,
+            "role": roles.get(model, "teacher"),
+            "mean": standing.mean,
+            "lo": standing.lo,
+            "hi": standing.hi,
+            "n": standing.n,
+            "detail": json.dumps(
+                {
+                    "nothing_found": standing.nothing_found,
+                    "missing": standing.missing,
+                    **details.get((task, model), {}),
+                }
+            ),
+            "recorded_at": at,
+        }
+        for task, by_model in found.items()
+        for model, standing in by_model.items()
+    ]
+    if rows:
+        ledger.put("evaluation", rows)
+
+
+def put_summary(
+    ledger: Ledger,
+    summary: Summary,
+    *,
+    run: str,
+    key: str,
+    student: str = STUDENT,
+    baseline: str = BASELINE,
+) -> None:
+    """Puts an `evaluation` row per task and model; the student's holds its test and its verdict."""
+    put_standings(
+        ledger,
+        {task: found.models for task, found in summary.tasks.items()},
+        run=run,
+        key=key,
+        roles={student: "student", baseline: "baseline"},
+        details={
+            (task, student): {
+                "routed": found.routed,
+                "verdict": asdict(found.verdict),
+                "against_baseline": asdict(found.against_baseline),
+            }
+            for task, found in summary.tasks.items()
+        },
+    )
+
+
+def _graded(name: str, text: str, item: Item) -> Score:
+    try:
+        return score(name, text, item.reference, item.meta)
+    except BadScorer as error:
+        raise BadScorer(f"{item.source}, {item.prompt.text[:60]!r}: {error}") from error
+
+
+def _reference_key(item: Item) -> str:
+    """What the answer was graded against: the reference and the item's notes for its scorer."""
+    return content_key([item.reference, item.meta])
+
+
+def _score_row(sample: str, scorer: str, reference_sha: str, found: Score) -> dict[str, Any]:
+    return {
+        "sample": sample,
+        "scorer": scorer,
+        "reference_sha": reference_sha,
+        "value": found.value,
+        "extracted": found.extracted,
+        "recorded_at": now_us(),
+    }
+
+
+def _standing(found: Mapping[str, Score], items: int) -> Standing:
+    interval = mean_interval([each.value for each in found.values()])
+    nothing = sum(not each.extracted for each in found.values())
+    missing = items - len(found)
+    return Standing(interval.mean, interval.lo, interval.hi, interval.n, nothing, missing)
+
+
+def _keys(by_model: Mapping[str, Mapping[str, Score]]) -> set[str]:
+    """The prompts of a task that any model answered."""
+    return {key for found in by_model.values() for key in found}
+
+
+def _paired(by_key: Sequence[Mapping[str, Score]]) -> list[list[float]]:
+    """Each model's values on the prompts that all of them answered, in one order."""
+    shared = sorted(set.intersection(*(set(found) for found in by_key)))
+    return [[found[key].value for key in shared] for found in by_key]

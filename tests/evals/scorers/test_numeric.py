@@ -1,0 +1,135 @@
+"""`numeric` reads the numbers that people and models write."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evals.scorers import BadScorer, Score, score
+
+RIGHT = [
+    ("The answer is 1,234.", "1234"),
+    ("1,00,000", "100000"),
+    ("1'234'567", "1234567"),
+    ("1\u202f234", "1234"),
+    ("1{,}234", "1234"),
+    ("$1,200.50", "1200.5"),
+    ("-$5", "-5"),
+    ("$-5", "-5"),
+    (r"\$5", "5"),
+    ("€5", "5"),
+    ("USD 100", "100"),
+    ("x = -5", "-5"),
+    ("\u22127", "-7"),
+    ("+7", "7"),
+    ("10-3=7", "7"),
+    ("(5)-3", "3"),
+    ("- 5 apples", "5"),  # a list, not a sign
+    ("3/4", "0.75"),
+    ("it is 3/4.", "0.75"),
+    (r"\frac{3}{4}", "3/4"),
+    (r"$-\dfrac{3}{4}$", "-0.75"),
+    ("1 1/2", "1.5"),
+    ("-1 1/2", "-3/2"),
+    ("1½ cups", "3/2"),
+    ("½", "0.5"),
+    ("0.333333333", "1/3"),
+    ("about 50%", "0.5"),
+    ("50 %", "50"),
+    ("50%", "50%"),
+    ("10 percent", "10%"),
+    (r"42\%", "42"),
+    ("1.5 km", "1500 m"),
+    ("1.5 kilometres", "1500 m"),
+    ("300 minutes", "5 hours"),
+    ("18 km/h", "5 m/s"),
+    ("60 km/hr", "60 km/h"),
+    ("1 m²", "10000 cm^2"),
+    ("5 dollars", "$5"),
+    ("500 cents", "$5"),
+    ("12 apples", "12"),
+    ("12", "12 apples"),
+    ("7 in total", "7 m"),
+    ("a 5-year-old", "5"),
+    (r"5 \text{ cm}", "50 mm"),
+    ("1.2 million", "1200000"),
+    ("1.5e3", "1500"),
+    (r"3 \times 10^{5}", "300000"),
+    ("3 x 10^5", "300000"),
+    ("2^10", "1024"),
+    ("2**10", "1024"),
+    (r"so \boxed{42}. Check 17.", "42"),
+    (r"\boxed{\frac{1}{2}}", "0.5"),
+    ("#### 42\nsee step 7", "42"),
+    ("**42**", "42"),
+    ("first 3, then 5", "5"),
+    ("[1,2,3]", "3"),
+    ("So...5", "5"),
+    ("<think>12</think>7", "7"),
+    (".5", "0.5"),
+    ("007", "7"),
+    ("-0", "0"),
+]
+WRONG = [
+    ("5%", "50%"),
+    ("12 m", "12 km"),
+    ("5 kg", "5 m"),
+    ("5 m²", "5 cm²"),
+    ("0.33", "1/3"),
+    ("1234.5", "1234"),
+    ("-7", "7"),
+    ("9**9**9", "3"),
+]
+NOTHING = ["", "no idea", "1/0", "v1a", "1e999999999", "x2"]
+
+
+@pytest.mark.parametrize(("answer", "reference"), RIGHT)
+def test_right(answer: str, reference: str) -> None:
+    assert score("numeric", answer, reference, {}) == Score(1.0, True)
+
+
+@pytest.mark.parametrize(("answer", "reference"), WRONG)
+def test_wrong(answer: str, reference: str) -> None:
+    assert score("numeric", answer, reference, {}) == Score(0.0, True)
+
+
+@pytest.mark.parametrize("answer", NOTHING)
+def test_an_answer_without_a_number_is_counted_apart(answer: str) -> None:
+    assert score("numeric", answer, "3", {}) == Score(0.0, False)
+
+
+def test_the_items_own_tolerance() -> None:
+    assert score("numeric", "3.14", "3.14159", {"tolerance": 0.01}).value == 1.0
+    assert score("numeric", "3.14", "3.14159", {"tolerance": 0}).value == 0.0
+
+
+@pytest.mark.parametrize("tolerance", [-1, "0.1", True, float("nan")])
+def test_a_bad_tolerance_is_refused(tolerance: object) -> None:
+    with pytest.raises(BadScorer, match="tolerance"):
+        score("numeric", "3", "3", {"tolerance": tolerance})
+
+
+def test_a_reference_without_a_number_is_refused() -> None:
+    with pytest.raises(BadScorer, match="no number in the reference 'three'"):
+        score("numeric", "3", "three", {})
+
+
+@given(
+    st.integers(-(10**12), 10**12), st.sampled_from(["{}", "{:,}", "the total is {:,}.", "**{}**"])
+)
+def test_every_whole_number_is_read_back(number: int, form: str) -> None:
+    assert score("numeric", form.format(number), str(number), {}).value == 1.0
+
+
+@given(st.decimals(-(10**6), 10**6, places=3), st.sampled_from(["{}", "${}", "x = {} cm", "{:,}"]))
+def test_every_decimal_is_read_back(number: object, form: str) -> None:
+    assert score("numeric", form.format(number), str(number), {}).value == 1.0
+
+
+@given(st.text(max_size=200))
+def test_any_text_at_all_gets_a_score(text: str) -> None:
+    assert score("numeric", text, "1", {}).value in (0.0, 1.0)
+
+
+@pytest.mark.parametrize("text", ["9" * 20_000, "1," * 20_000, "1 " * 20_000, "1/" * 20_000])
+def test_long_noise_is_no_trap(text: str) -> None:
+    assert score("numeric", text, "3", {}).value == 0.0
