@@ -35,17 +35,12 @@ def run_recipe(
         raise InputError(f"--until {until}: the stages are {', '.join(STAGE_NAMES)}")
     watch = watch or Watch()
     workspace = Workspace.of(load_recipe(path, seed=seed, run=run))
+    stages = STAGES[: STAGE_NAMES.index(until) + 1] if until else STAGES
+    _preflight(workspace, {stage.name for stage in stages}, watch)
     _prepare_folder(workspace.loaded)
     with workspace.ledger.writing(f"tutelage run {path}"):
-        if workspace.pools.skipped.count:
-            watch.note(
-                f"{workspace.pools.skipped.count} lines left out (on_bad_row: skip), such as "
-                f"{workspace.pools.skipped.reasons[0]}"
-            )
-        for stage in STAGES:
+        for stage in stages:
             _run_stage(stage, workspace, watch)
-            if stage.name == until:
-                break
     result = workspace.folder / RESULT
     if "report" in workspace.outputs:
         loaded: dict[str, Any] = json.loads(result.read_text("utf-8"))
@@ -95,6 +90,19 @@ def _run_stage(stage: Stage, workspace: Workspace, watch: Watch) -> None:
     ledger.fold()
     workspace.outputs[stage.name] = {**output, "seconds": seconds}
     watch.stage_ends(stage.name, stage.summary(output), seconds)
+
+
+def _preflight(workspace: Workspace, stages: set[str], watch: Watch) -> None:
+    """Opens what the stages will need, so that what is missing is said before anything is spent."""
+    skipped = workspace.pools.skipped
+    if skipped.count:
+        watch.note(
+            f"{skipped.count} lines left out (on_bad_row: skip), such as {skipped.reasons[0]}"
+        )
+    if "probe" in stages:
+        _ = workspace.teachers
+    if "generate" in stages:
+        _ = workspace.base_revision
 
 
 def _prepare_folder(loaded: LoadedRecipe) -> None:

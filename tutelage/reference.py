@@ -170,7 +170,8 @@ def _limits(schema: Schema) -> str:
 
 
 def _default(schema: Schema) -> str:
-    made = {"object": {}, "array": []}.get(schema.get("type", ""))  # by a default_factory
+    factories: Schema = {"object": {}, "array": []}
+    made = factories.get(schema.get("type", ""))
     default = schema.get("default", made)
     if default is None:
         return "" if "default" in schema else "its own defaults"

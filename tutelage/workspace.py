@@ -80,10 +80,12 @@ class Workspace:
 
     @cached_property
     def base_revision(self) -> str:
-        """A key over the student's base model."""
+        """A key over the student's base model. Raises BadBase or TeacherUnavailable."""
         from router.teachers.opening import open_local
+        from trainer.base import find_base
 
-        return open_local("baseline", self.recipe.student.base, base_dir=self.base).key
+        find_base(self.recipe.student.base, self.base)
+        return open_local("student.base", self.recipe.student.base, base_dir=self.base).key
 
     def scorer(self, name: str) -> "dict[str, str]":
         """By task, the scorer of `probes` or `evaluate`."""

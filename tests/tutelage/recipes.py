@@ -49,5 +49,6 @@ def fields(**changes: Any) -> dict[str, Any]:
 def write_recipe(folder: Path, lines: list[dict[str, Any]] | None = None, **changes: Any) -> Path:
     write_rows(folder / "prompts.jsonl", rows() if lines is None else lines)
     path = folder / "recipe.yaml"
-    path.write_text(yaml.safe_dump(fields(**changes), sort_keys=False))
+    plain = json.loads(json.dumps(fields(**changes)))  # two uses of one dict would become an alias
+    path.write_text(yaml.safe_dump(plain, sort_keys=False))
     return path

@@ -1,13 +1,14 @@
 """The command line: help with an example for every command, clear errors, documented exit codes."""
 
 import json
+import os
+import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import typer
 
@@ -26,11 +27,11 @@ def run(*words: str, cwd: Path, code: int = 0) -> str:
     return ended.stdout if code == 0 else ended.stderr
 
 
-def commands() -> Iterator[tuple[str, click.Command]]:
-    def walk(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
-        if isinstance(command, click.Group):
-            for child in command.commands.values():
-                yield from walk(child, f"{name} {child.name}".strip())
+def commands() -> Iterator[tuple[str, Any]]:
+    def walk(command: Any, name: str) -> Iterator[tuple[str, Any]]:
+        if hasattr(command, "commands"):
+            for word, child in command.commands.items():
+                yield from walk(child, f"{name} {word}".strip())
         else:
             yield name, command
 
@@ -38,7 +39,7 @@ def commands() -> Iterator[tuple[str, click.Command]]:
 
 
 @pytest.mark.parametrize(("name", "command"), list(commands()))
-def test_every_command_has_help_with_an_example(name: str, command: click.Command) -> None:
+def test_every_command_has_help_with_an_example(name: str, command: Any) -> None:
     assert command.help
     assert (command.epilog or "").startswith(f"Example: tutelage {name}")
     for parameter in command.params:
@@ -113,7 +114,7 @@ def test_errors_say_the_way_out_and_exit_as_documented(
 def test_a_second_run_on_the_same_ledger_is_told_who_holds_it(tmp_path: Path) -> None:
     write_recipe(tmp_path)
     with Ledger(tmp_path / "runs" / "ledger").writing("the first run"):
-        said = run("run", "recipe.yaml", cwd=tmp_path, code=3)
+        said = run("run", "recipe.yaml", "--until", "classify", cwd=tmp_path, code=3)
     assert "is held by process" in said
     assert "the first run" in said
 
@@ -121,23 +122,74 @@ def test_a_second_run_on_the_same_ledger_is_told_who_holds_it(tmp_path: Path) ->
 def test_a_run_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     write_recipe(tmp_path, run="blocked/run")
     (tmp_path / "blocked").write_text("a file where a folder should be")
-    assert "blocked/run cannot be written" in run("run", "recipe.yaml", cwd=tmp_path, code=1)
+    said = run("run", "recipe.yaml", "--until", "classify", cwd=tmp_path, code=1)
+    assert "blocked/run cannot be written" in said
+
+
+@pytest.fixture
+def locked_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder that nobody may write into; root is stopped by the immutable flag."""
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    flagged = os.geteuid() == 0
+    if flagged and subprocess.run(["chattr", "+i", folder], capture_output=True).returncode:
+        pytest.skip("root writes everywhere on this file system: it has no immutable flag")
+    if not flagged:
+        folder.chmod(0o500)
+    yield folder
+    if flagged:
+        subprocess.run(["chattr", "-i", folder], check=True)
+    folder.chmod(0o700)
+
+
+def test_a_run_folder_without_write_permission_is_named(
+    tmp_path: Path, locked_folder: Path
+) -> None:
+    write_recipe(tmp_path, run="locked/run")
+    said = run("run", "recipe.yaml", "--until", "classify", cwd=tmp_path, code=1)
+    assert "locked/run cannot be written" in said
+    assert "--run" in said
+
+
+def test_a_ledger_of_another_schema_version_is_refused(tmp_path: Path) -> None:
+    write_recipe(tmp_path)
+    with Ledger(tmp_path / "runs" / "ledger").writing("an older Tutelage"):
+        pass
+    with sqlite3.connect(tmp_path / "runs" / "ledger" / "inbox.sqlite") as db:
+        db.execute("PRAGMA user_version=99")
+    said = run("run", "recipe.yaml", "--until", "classify", cwd=tmp_path, code=1)
+    assert "schema version 99" in said
+
+
+def test_a_broken_prompt_line_stops_before_anything_is_spent(tmp_path: Path) -> None:
+    write_recipe(tmp_path)
+    with (tmp_path / "prompts.jsonl").open("a") as file:
+        file.write("{broken\n")
+    said = run("run", "recipe.yaml", cwd=tmp_path, code=2)
+    assert "prompts.jsonl:41" in said
+    assert not (tmp_path / "runs" / "ledger" / "ledger.duckdb").exists()
 
 
 def test_a_teacher_that_is_down_or_lacks_its_key_stops_before_the_mix(tmp_path: Path) -> None:
-    write_recipe(tmp_path, generate={"retries": 0, "max_tokens": 5})
-    said = run("run", "recipe.yaml", cwd=tmp_path, code=1)
-    assert "no probe of any teacher" in said or "one" in said
+    two = {"one": TEACHER, "two": {**TEACHER, "http": "n"}}
+    write_recipe(tmp_path, teachers=two, generate={"retries": 0, "max_tokens": 5})
+    said = run("run", "recipe.yaml", "--until", "route", cwd=tmp_path, code=2)
+    assert "no probe of any teacher" in said
     keyed = {"litellm": "openai/gpt-4o-mini", "licence": "x", "api_key_env": "NOT_SET_ANYWHERE"}
     write_recipe(tmp_path, teachers={"one": keyed})
-    assert "NOT_SET_ANYWHERE" in run("run", "recipe.yaml", cwd=tmp_path, code=1)
+    assert "NOT_SET_ANYWHERE" in run("run", "recipe.yaml", cwd=tmp_path, code=2)
 
 
 def test_a_local_teacher_that_does_not_exist_is_named(tmp_path: Path) -> None:
     write_recipe(tmp_path, teachers={"one": {"local": "no/such/folder", "licence": "x"}})
-    started = time.monotonic()
-    assert "no/such/folder" in run("run", "recipe.yaml", cwd=tmp_path, code=1)
-    assert time.monotonic() - started < 120
+    assert "no/such/folder" in run("run", "recipe.yaml", cwd=tmp_path, code=2)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_base_that_does_not_exist_is_named_before_anything_is_spent(tmp_path: Path) -> None:
+    write_recipe(tmp_path, student={"base": "./no-base"})
+    assert "student.base './no-base'" in run("run", "recipe.yaml", cwd=tmp_path, code=2)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_shares_that_no_mix_can_meet_are_refused_by_check(tmp_path: Path) -> None:
