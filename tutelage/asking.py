@@ -88,7 +88,7 @@ def ask(run: Path, prompt: str) -> Asked:
     question = Prompt.of(_text(prompt))
     explanation = _explanation(workspace, question)
     teacher = workspace.teachers[explanation.route.teacher]
-    student = open_local("student", workspace.outputs["train"]["path"])
+    student = open_local("student", workspace.student_folder)
     answers, seconds = {}, {}
     for name, model in (("student", student), (f"teacher {teacher.name}", teacher)):
         answers[name], seconds[name] = _answer(model, question, workspace)

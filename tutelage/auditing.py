@@ -20,9 +20,9 @@ def audit_sample(run: Path, sample: str) -> dict[str, Any]:
 def audit_student(run: Path) -> list[dict[str, Any]]:
     """A run's students, newest first, each with mix, teachers and sources. Raises InputError."""
     workspace = open_run(run)
-    students = student_lineage(workspace.ledger, workspace.recipe.run)
+    students = student_lineage(workspace.ledger, workspace.run)
     if not students:
-        raise InputError(f"{workspace.recipe.run} has no student yet: `tutelage run` trains it")
+        raise InputError(f"{workspace.folder} has no student yet: `tutelage run` trains it")
     return students
 
 

@@ -35,7 +35,7 @@ def buy_answers(
         workspace.sampling,
         workspace.recipe.generate,
         stage=stage,
-        run=workspace.recipe.run,
+        run=workspace.run,
         on_progress=lambda progress: _show(watch, progress),
     )
     for failure in sorted(purchase.failures):
@@ -67,7 +67,7 @@ def purchase_figures(workspace: Workspace, stage: str, purchase: "Purchase") -> 
 def cost_usd(workspace: Workspace, stage: str) -> float:
     """What this run has spent on a stage, all sittings together."""
     query = "SELECT coalesce(sum(cost_usd), 0) FROM request WHERE run = ? AND stage = ?"
-    return float(workspace.ledger.rows(query, [workspace.recipe.run, stage])[0][0])
+    return float(workspace.ledger.rows(query, [workspace.run, stage])[0][0])
 
 
 def _show(watch: Watch, progress: "Progress") -> None:

@@ -67,7 +67,7 @@ def recorded(ledger: Ledger, run: str, name: str, key: str) -> dict[str, Any] | 
 def _run_stage(stage: Stage, workspace: Workspace, watch: Watch) -> None:
     key = stage_key(stage, workspace)
     workspace.keys[stage.name] = key
-    ledger, run = workspace.ledger, workspace.recipe.run
+    ledger, run = workspace.ledger, workspace.run
     earlier = recorded(ledger, run, stage.name, key) if ledger.database.exists() else None
     if earlier is not None and stage.intact(workspace, earlier):
         workspace.outputs[stage.name] = earlier

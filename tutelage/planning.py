@@ -213,7 +213,7 @@ class _Planner:
         for stage in STAGES:
             try:
                 key = stage_key(stage, workspace)
-                found = recorded(workspace.ledger, workspace.recipe.run, stage.name, key)
+                found = recorded(workspace.ledger, workspace.run, stage.name, key)
             except LedgerError:
                 raise
             except TutelageError as error:

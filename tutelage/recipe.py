@@ -116,8 +116,11 @@ class LoadedRecipe:
         return content_key(self.recipe.model_dump(mode="json", by_alias=True))
 
 
-def load_recipe(path: Path, *, seed: int | None = None, run: str | None = None) -> LoadedRecipe:
-    """Reads and checks a recipe. `seed` and `run` override what it says. Raises RecipeError."""
+def load_recipe(
+    path: Path, *, seed: int | None = None, run: str | None = None, origin: Path | None = None
+) -> LoadedRecipe:
+    """Reads and checks a recipe. `seed` and `run` override what it says; its paths are relative to
+    `origin`, where that is another file. Raises RecipeError."""
     document = load(path)
     value = document.value
     if not isinstance(value, dict):
@@ -129,7 +132,7 @@ def load_recipe(path: Path, *, seed: int | None = None, run: str | None = None) 
         recipe = Recipe.model_validate(value)
     except ValidationError as error:
         raise RecipeError("\n".join(_messages(error, document))) from None
-    return LoadedRecipe(recipe, path, path.read_text("utf-8"))
+    return LoadedRecipe(recipe, origin or path, path.read_text("utf-8"))
 
 
 def did_you_mean(word: str, known: list[str]) -> str:

@@ -1,10 +1,8 @@
 """Fills the report from the stages' outputs and the ledger. It joins; no figure is computed here."""
 
-import json
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from tutelage.report.data import (
@@ -157,7 +155,7 @@ def _flow(workspace: Workspace) -> tuple[Flow, ...]:
 def _mix(workspace: Workspace) -> Mix:
     from mixer import read_blend
 
-    blend = read_blend(Path(workspace.outputs["mix"]["folder"]))
+    blend = read_blend(workspace.mix_folder)
     return Mix(
         unit=blend.unit,
         total=blend.total,
@@ -169,11 +167,11 @@ def _mix(workspace: Workspace) -> Mix:
 
 def _training(workspace: Workspace) -> Training:
     from ledger.mixes import read_manifest
+    from trainer.losslog import LOG_NAME, read_log
 
     student, trained = workspace.recipe.student, workspace.outputs["train"]
-    lines = Path(trained["log"]).read_text("utf-8").splitlines()
-    log = [json.loads(line) for line in lines]
-    stages = read_manifest(Path(workspace.outputs["mix"]["folder"])).stages
+    log = read_log(workspace.student_folder / LOG_NAME)
+    stages = read_manifest(workspace.mix_folder).stages
     samples = stages[-1].stop
     return Training(
         base=student.base,
@@ -225,7 +223,7 @@ def _costs(workspace: Workspace) -> tuple[TeacherCost, ...]:
         "QUALIFY row_number() OVER (PARTITION BY key ORDER BY id DESC) = 1) r "
         "JOIN teacher t ON r.teacher = t.id WHERE t.name NOT IN ('student', 'baseline') "
         "GROUP BY t.name ORDER BY t.name",
-        [workspace.recipe.run],
+        [workspace.run],
     )
     return tuple(TeacherCost(*row) for row in rows)
 

@@ -36,8 +36,8 @@ def build_result(workspace: Workspace) -> dict[str, Any]:
         "paths": {
             "report": str(workspace.folder / "report.html"),
             "result": str(workspace.folder / "result.json"),
-            "student": outputs["train"]["path"],
-            "mix": outputs["mix"]["folder"],
+            "student": str(workspace.student_folder),
+            "mix": str(workspace.mix_folder),
             "ledger": str(workspace.ledger.folder),
         },
         "stages_s": {

@@ -65,7 +65,7 @@ class Status:
 def run_status(run: Path) -> Status:
     """The state of a run. Raises InputError where there is no such run."""
     workspace = open_run(run)
-    ledger, name = workspace.ledger, workspace.recipe.run
+    ledger, name = workspace.ledger, workspace.run
     if not ledger.database.exists():
         raise InputError(f"{name} has not begun: `tutelage run {workspace.loaded.path}`")
     done = {
@@ -111,10 +111,10 @@ def require_stages(workspace: Workspace, until: str) -> None:
         key = stage_key(stage, workspace)
         found = None
         if workspace.ledger.database.exists():
-            found = recorded(workspace.ledger, workspace.recipe.run, stage.name, key)
+            found = recorded(workspace.ledger, workspace.run, stage.name, key)
         if found is None:
             raise InputError(
-                f"{workspace.recipe.run} has not come through `{stage.name}` with this recipe: "
+                f"{workspace.folder} has not come through `{stage.name}` with this recipe: "
                 f"tutelage run {workspace.loaded.path}"
             )
         workspace.keys[stage.name], workspace.outputs[stage.name] = key, found

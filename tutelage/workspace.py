@@ -49,6 +49,21 @@ class Workspace:
         """The run folder."""
         return self.recipe.folder
 
+    @property
+    def run(self) -> str:
+        """What the ledger calls this run: its folder's name, which is its own beside the ledger."""
+        return self.folder.resolve().name
+
+    @property
+    def mix_folder(self) -> Path:
+        """The mix that `mix` wrote."""
+        return self.folder / str(self.outputs["mix"]["folder"])
+
+    @property
+    def student_folder(self) -> Path:
+        """The student that `train` wrote."""
+        return self.folder / str(self.outputs["train"]["folder"])
+
     @cached_property
     def pools(self) -> Pools:
         """Examples, probes, test items and training prompts."""
@@ -125,12 +140,11 @@ def find_recipe(place: Path) -> Path:
 
 
 def open_run(place: Path) -> Workspace:
-    """The workspace of a run, named by its folder or its recipe, with the seed that it ran with."""
+    """The workspace of a run, named by its folder (the recipe as it ran) or by its recipe."""
     import json
 
-    path = find_recipe(place)
-    note = place / SOURCE_NOTE
-    if note.is_file():
-        fields = json.loads(note.read_text("utf-8"))
-        return Workspace.of(load_recipe(path, seed=fields["seed"], run=str(place)))
-    return Workspace.of(load_recipe(path))
+    path, note = find_recipe(place), place / SOURCE_NOTE
+    if not note.is_file():
+        return Workspace.of(load_recipe(path))
+    seed = json.loads(note.read_text("utf-8"))["seed"]
+    return Workspace.of(load_recipe(place / RECIPE_COPY, origin=path, seed=seed, run=str(place)))

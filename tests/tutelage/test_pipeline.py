@@ -120,13 +120,13 @@ def test_no_reference_reaches_mix_lock_or_training(tmp_path: Path, home: Path) -
         run="runs/marked",
     )
     result = run_recipe(path, until="train")
-    mix = Path(result["stages"]["mix"]["folder"])
+    mix = Path("runs/marked", result["stages"]["mix"]["folder"])
     trained = _trained_texts(mix, loaded.base / loaded.recipe.student.base)
     for text in (*trained, *(file.read_text("utf-8") for file in mix.glob("*.json"))):
         assert "MARKER-" not in text
     for file in mix.glob("*.parquet"):
         assert "MARKER-" not in str(pq.read_table(file).to_pylist())
-    student = Path(result["stages"]["train"]["path"])
+    student = Path("runs/marked", result["stages"]["train"]["folder"])
     assert all(b"MARKER-" not in file.read_bytes() for file in student.iterdir())
 
 
@@ -148,7 +148,7 @@ def test_the_mix_is_the_same_bytes_in_another_ledger(home: Path, tmp_path: Path)
     )
     path = write_small(tmp_path, run=str(tmp_path / "runs" / "again"))
     again = run_recipe(path, until="mix")["stages"]["mix"]
-    assert read_manifest(Path(again["folder"])) == first
+    assert read_manifest(tmp_path / "runs" / "again" / again["folder"]) == first
 
 
 def test_audits_go_from_sample_to_student_and_back(home: Path) -> None:
@@ -165,6 +165,14 @@ def test_audits_go_from_sample_to_student_and_back(home: Path) -> None:
     asked = audit_teacher(Path("runs/small"), "generalist")[0]
     assert {row["stage"] for row in asked["requests"]} == {"probe", "evaluate"}
     Ledger(Path("runs/ledger")).verify()
+
+
+def test_a_run_folder_is_enough_from_any_working_directory(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert audit_student(home / "runs/small")[0]["teachers"]
+    assert write_report(home / "runs/small") == home / "runs/small" / "report.html"
 
 
 def test_status_report_preview_and_plan_read_a_finished_run(home: Path) -> None:

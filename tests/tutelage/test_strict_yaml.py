@@ -79,7 +79,7 @@ def test_what_is_ambiguous_is_refused_with_its_line(
 def test_plain_values_are_read_as_they_look(tmp_path: Path, text: str, value: object) -> None:
     read_value = read(tmp_path, f"key: {text}\n")
     assert read_value == {"key": value}
-    assert type(read_value["key"]) is type(value)  # type: ignore[index]
+    assert type(read_value["key"]) is type(value)
 
 
 def test_a_huge_file_is_refused_without_being_read(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def _open_model(workspace: Workspace, name: str) -> "Teacher":
     from router.teachers.opening import open_local
 
     recipe = workspace.recipe.student
-    place = recipe.base if name == BASELINE_NAME else workspace.outputs["train"]["path"]
+    place = recipe.base if name == BASELINE_NAME else workspace.student_folder
     return open_local(
         name,
         place,
@@ -77,7 +77,7 @@ def _baseline(workspace: Workspace, watch: Watch) -> Output:
     put_standings(
         workspace.ledger,
         found,
-        run=workspace.recipe.run,
+        run=workspace.run,
         key=workspace.keys["baseline"],
         roles={BASELINE_NAME: BASELINE_NAME},
     )
@@ -103,21 +103,21 @@ def _train(workspace: Workspace, watch: Watch) -> Output:
     from trainer.run import train
 
     key = workspace.keys["train"]
+    folder = Path("student") / key[:12]
     student = train(
         workspace.recipe.student,
-        Path(workspace.outputs["mix"]["folder"]),
-        workspace.folder / "student" / key[:12],
+        workspace.mix_folder,
+        workspace.folder / folder,
         base_dir=workspace.base,
         seed=workspace.recipe.seed,
         ledger=workspace.ledger,
-        run=workspace.recipe.run,
+        run=workspace.run,
         key=key,
         teachers={name: t.licence for name, t in workspace.recipe.teachers.items()},
         on_progress=lambda progress: _show_training(watch, progress),
     )
     return {
-        "path": str(student.path),
-        "log": str(student.log),
+        "folder": str(folder),
         "weights_sha": student.weights_sha,
         "steps": student.steps,
         "tokens": student.tokens,
@@ -135,13 +135,13 @@ def _show_training(watch: Watch, progress: "TrainProgress") -> None:
     watch.progress(progress.step, progress.steps, text + f"{progress.steps_per_s:.1f} steps/s")
 
 
-def _student_is_there(_: Workspace, output: Output) -> bool:
-    return (Path(output["path"]) / "config.json").is_file()
+def _student_is_there(workspace: Workspace, output: Output) -> bool:
+    return (workspace.folder / output["folder"] / "config.json").is_file()
 
 
 def _train_line(output: Output) -> str:
     left_out = f", {output['skipped']} too long and left out" if output["skipped"] else ""
-    return f"{output['steps']:,} steps, {output['tokens']:,} tokens{left_out}; {output['path']}"
+    return f"{output['steps']:,} steps, {output['tokens']:,} tokens{left_out}; {output['folder']}"
 
 
 def _evaluate_inputs(workspace: Workspace) -> Any:
@@ -191,7 +191,7 @@ def _evaluate(workspace: Workspace, watch: Watch) -> Output:
     scored, figures = _answered(workspace, watch, "evaluate", asked)
     routed = {task: names[0] for task, names in compared.items()}
     summary = summarise(scored, routed, margin=workspace.recipe.evaluate.within)
-    put_summary(workspace.ledger, summary, run=workspace.recipe.run, key=workspace.keys["evaluate"])
+    put_summary(workspace.ledger, summary, run=workspace.run, key=workspace.keys["evaluate"])
     return {
         **figures,
         "tasks": {task: asdict(found) for task, found in summary.tasks.items()},

@@ -198,15 +198,15 @@ def _mix(workspace: Workspace, watch: Watch) -> Output:
     from mixer import build
 
     key = workspace.keys["mix"]
-    folder = workspace.folder / "mix" / key[:12]
+    folder = Path("mix") / key[:12]
     manifest = build(
         workspace.recipe.mix,
         candidates(workspace, workspace.outputs["generate"]["taken"]),
-        folder,
+        workspace.folder / folder,
         tasks=mix_tasks(workspace),
         seed=workspace.recipe.seed,
         ledger=workspace.ledger,
-        run=workspace.recipe.run,
+        run=workspace.run,
         key=key,
     )
     return {
@@ -220,8 +220,8 @@ def _mix(workspace: Workspace, watch: Watch) -> Output:
     }
 
 
-def _mix_is_there(_: Workspace, output: Output) -> bool:
-    return (Path(output["folder"]) / MANIFEST).is_file()
+def _mix_is_there(workspace: Workspace, output: Output) -> bool:
+    return (workspace.folder / output["folder"] / MANIFEST).is_file()
 
 
 def _generate_line(output: Output) -> str:

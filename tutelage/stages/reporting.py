@@ -31,15 +31,15 @@ def _inputs(workspace: Workspace) -> Any:
 
 
 def _work(workspace: Workspace, _: Watch) -> Output:
-    return {"page": str(write_page(workspace))}
+    return {"page": write_page(workspace).name}
 
 
-def _is_there(workspace: Workspace, output: Output) -> bool:
-    return Path(output["page"]).is_file() and (workspace.folder / RESULT).is_file()
+def _is_there(workspace: Workspace, _: Output) -> bool:
+    return all((workspace.folder / name).is_file() for name in (PAGE, RESULT))
 
 
 def _line(output: Output) -> str:
-    return str(output["page"])
+    return f"{output['page']} and {RESULT}"
 
 
 REPORT = Stage("report", "result and page are written", _inputs, _work, _line, _is_there)

@@ -187,7 +187,7 @@ def _route(workspace: Workspace, watch: Watch) -> Output:
     for teacher in workspace.teachers.values():
         register(workspace.ledger, teacher)
     keys = {name: teacher.key for name, teacher in workspace.teachers.items()}
-    put_routes(workspace.ledger, workspace.recipe.run, workspace.keys["route"], routes, keys)
+    put_routes(workspace.ledger, workspace.run, workspace.keys["route"], routes, keys)
     _show_routes(workspace, routes, watch)
     return {"routes": {route.task: _compact(route) for route in routes}}
 
