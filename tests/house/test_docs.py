@@ -3,6 +3,7 @@
 import re
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ def commands() -> Iterator[tuple[str, Any]]:
     yield from walk(typer.main.get_command(app), "")
 
 
+@cache
 def text_of_docs() -> str:
     return "\n".join(path.read_text("utf-8") for path in files(".md"))
 

@@ -4,23 +4,30 @@ import ast
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("ledger", "router", "mixer", "trainer", "evals", "tutelage")
 # What a clone never holds; asked only where there is no git.
 IGNORED = {".venv", ".cache", "runs", "build", "__pycache__", ".git", ".mypy_cache", ".ruff_cache"}
+IGNORED |= {".pytest_cache", ".hypothesis", "tutelage.egg-info"}
 
 
 def files(*suffixes: str) -> list[Path]:
     """Every file that is committed, or would be by `git add .`, with one of the suffixes (or any)."""
+    return [path for path in _all_files() if not suffixes or path.suffix in suffixes]
+
+
+@cache
+def _all_files() -> tuple[Path, ...]:
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if listed.returncode == 0:
         found = [ROOT / name for name in listed.stdout.split("\0") if name]
     else:
         found = [p for p in ROOT.rglob("*") if not IGNORED & set(p.relative_to(ROOT).parts)]
-    return sorted(p for p in found if p.is_file() and (not suffixes or p.suffix in suffixes))
+    return tuple(sorted(path for path in found if path.is_file()))
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,7 @@ class Module:
     def where(self) -> str:
         return str(self.path.relative_to(ROOT))
 
-    @property
+    @cached_property
     def tree(self) -> ast.Module:
         return ast.parse(self.path.read_text("utf-8"), filename=self.where)
 
