@@ -84,10 +84,10 @@ def _sentence(result: dict[str, Any]) -> str:
     tasks, within = result["tasks"], f"{result['within']:.0%}"
     count = f"all {len(tasks)} tasks" if len(tasks) > 1 else "the task"
     if result["verdict"] == "yes":
-        return f"Yes: the student is within {within} of its teachers on {count}, beyond noise."
+        return f"The student is within {within} of its teachers on {count}, beyond noise."
     if result["verdict"] == "no":
         lost = ", ".join(name for name, task in tasks.items() if task["verdict"] == "no")
-        return f"No: the student is more than {within} below its teacher on {lost}."
+        return f"The student is more than {within} below its teacher on {lost}."
     open_ = ", ".join(name for name, task in tasks.items() if task["verdict"] != "yes")
     return (
         f"Not enough data to say whether the student is within {within} of its teachers on {open_}: "
@@ -120,7 +120,8 @@ def _speed_of(name: str, at: dict[str, Any]) -> str:
 
 
 def _next(workspace: Workspace, result: dict[str, Any]) -> list[str]:
-    prompt = workspace.pools.test[0].prompt.text.splitlines()[0][:60].replace('"', "'")
+    shortest = min(workspace.pools.test, key=lambda item: len(item.prompt.text))
+    prompt = " ".join(shortest.prompt.text.split()).replace('"', "'")[:80]
     run = workspace.recipe.run
     return [
         f'tutelage ask {run} "{prompt}"',
