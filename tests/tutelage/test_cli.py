@@ -111,6 +111,14 @@ def test_errors_say_the_way_out_and_exit_as_documented(
     assert said in run(*words, cwd=tmp_path, code=code)
 
 
+def test_a_package_of_the_same_name_is_named_at_start_up(tmp_path: Path) -> None:
+    (tmp_path / "evals").mkdir()
+    (tmp_path / "evals" / "__init__.py").write_text("")
+    said = run("check", "recipe.yaml", cwd=tmp_path, code=1)
+    assert "another package has that name" in said
+    assert str(tmp_path / "evals") in said
+
+
 def test_a_second_run_on_the_same_ledger_is_told_who_holds_it(tmp_path: Path) -> None:
     write_recipe(tmp_path)
     with Ledger(tmp_path / "runs" / "ledger").writing("the first run"):
