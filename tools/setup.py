@@ -35,7 +35,7 @@ STRAY_VARIABLES = {"PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PYTHONDONTWRITEBYTEC
 WARM_UP = (
     "import aiohttp, datasets, duckdb, peft, pyarrow.parquet, reasoning_gym, rich.live, "
     "scipy.stats, sentence_transformers, sklearn.linear_model, statsmodels.stats.proportion, torch, "
-    "transformers.models.llama.modeling_llama, trl.trainer.sft_trainer, typer, vl_convert"
+    "transformers.models.llama.modeling_llama, trl.trainer.sft_trainer, typer"
 )
 
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from ledger.prompts import Item
 from tutelage.report.data import (
     Command,
     Drop,
@@ -110,13 +111,11 @@ def _strengths(workspace: Workspace) -> tuple[Strength, ...]:
 
 
 def _points(workspace: Workspace) -> tuple[Point, ...]:
-    """A sample of the training prompts on the map, chosen by their keys."""
+    """Training prompts on the map: equally many of each task, so that a small one is seen too."""
     import numpy as np
 
     from router.embedding import cached_vectors, map_2d
 
-    items = workspace.in_seeded_order(workspace.pools.train)[:MAP_POINTS]
-    vectors = cached_vectors(workspace.ledger, [i.prompt for i in items], workspace.embedder)
     labels = {
         key: (task, probability)
         for key, task, probability in workspace.ledger.rows(
@@ -125,6 +124,11 @@ def _points(workspace: Workspace) -> tuple[Point, ...]:
             [workspace.outputs["classify"]["classifier"]],
         )
     }
+    by_task: dict[str, list[Item]] = {}
+    for item in workspace.in_seeded_order(workspace.pools.train):
+        by_task.setdefault(labels[item.prompt.key][0], []).append(item)
+    items = [item for part in by_task.values() for item in part[: MAP_POINTS // len(by_task)]]
+    vectors = cached_vectors(workspace.ledger, [i.prompt for i in items], workspace.embedder)
     shown = [item.prompt.key for item in items if item.prompt.key in vectors]
     if not shown:
         return ()
@@ -204,7 +208,7 @@ def _speed_note(workspace: Workspace) -> str:
     return (
         f"{speed.prompts} test prompts, {speed.max_tokens} tokens each, {speed.batch_size} at a time, "
         f"median of {speed.repeats} rounds in turn, each model in a process of its own; "
-        f"{platform.machine()}, {_cores()} cores"
+        f"{platform.machine()}, {_cores()} cores."
     )
 
 

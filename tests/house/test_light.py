@@ -10,9 +10,9 @@ import pytest
 from tests.house.tree import ROOMS, ROOT
 
 HEAVY = [
-    *["accelerate", "aiohttp", "altair", "datasets", "duckdb", "litellm", "matplotlib", "openai"],
+    *["accelerate", "aiohttp", "datasets", "duckdb", "litellm", "matplotlib", "openai"],
     *["pandas", "peft", "pyarrow", "reasoning_gym", "scipy", "sentence_transformers", "sklearn"],
-    *["statsmodels", "torch", "transformers", "trl", "vl_convert"],
+    *["statsmodels", "torch", "transformers", "trl"],
 ]
 PACKAGES = [
     ".".join(init.parent.relative_to(ROOT).parts)

@@ -165,7 +165,6 @@ class TeacherCost:
     completion_tokens: int
     usd: float | None  # None: the price is not known
     price_source: str = ""
-    forecast_usd: float | None = None  # what `plan` had foreseen
 
 
 @dataclass(frozen=True, slots=True)

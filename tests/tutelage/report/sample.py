@@ -220,7 +220,7 @@ def report() -> ReportData:
         speed_note="64 prompts, up to 24 tokens each, batches of 32, 2 CPU cores; "
         "medians of 3 interleaved repeats.",
         costs=tuple(
-            TeacherCost(t, n, 34 * n, 7 * n, 0.0, "local", 0.0)
+            TeacherCost(t, n, 34 * n, 7 * n, 0.0, "local")
             for t, n in zip(TEACHERS, (5310, 2240, 1110, 210), strict=True)
         ),
         story=story(),
