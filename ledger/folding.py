@@ -73,8 +73,9 @@ def fold_records(db: "duckdb.DuckDBPyConnection", records: list[tuple[int, str, 
     db.execute("BEGIN")
     for name, table in TABLES.items():
         if name in by_table:
-            count += _insert(db, table, _arrow(table, by_table[name]), sequence)
-            if not table.wide:
+            new = _insert(db, table, _arrow(table, by_table[name]), sequence)
+            count += new
+            if new and not table.wide:
                 digest.update(batch_digest(db, name, sequence).encode())
     head = Head(sequence, digest.hexdigest(), records[-1][0])
     db.execute(

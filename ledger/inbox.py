@@ -83,6 +83,7 @@ class Inbox:
     def submit(self, batch: Batch, *, urgent: bool) -> "Future[None]":
         """Queues rows for one atomic commit; the future resolves when they are durable."""
         future: Future[None] = Future()
+        future.set_running_or_notify_cancel()  # from here on it cannot be cancelled, only kept
         self._queue.put((encode(batch), future, urgent))
         return future
 

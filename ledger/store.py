@@ -107,6 +107,8 @@ class Ledger:
         """Column names and rows of a query, for a person. Read-only, and sealed off from the host."""
 
         def read(db: "duckdb.DuckDBPyConnection") -> tuple[list[str], list[tuple[Any, ...]]]:
+            if len(db.extract_statements(sql)) != 1:
+                raise LedgerError("give one SQL statement, such as `SELECT count(*) FROM sample`")
             cursor = db.execute(sql)
             return [column[0] for column in cursor.description or []], cursor.fetchall()
 
@@ -222,7 +224,7 @@ def _locked(folder: Path, purpose: str) -> Iterator[None]:
         ) from error
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock_exclusively(file)
         except BlockingIOError:
             holder = _named_holder(file) or {}
             raise LedgerBusy(
@@ -234,6 +236,15 @@ def _locked(folder: Path, purpose: str) -> Iterator[None]:
         json.dump({"pid": os.getpid(), "purpose": purpose, "since": now_us()}, file)
         file.flush()
         yield
+
+
+def _lock_exclusively(file: IO[str]) -> None:
+    """Tries for a moment: somebody who only looks who holds it has it for an instant."""
+    for _ in range(10):
+        with contextlib.suppress(BlockingIOError):
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(0.03)
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _named_holder(file: IO[str]) -> dict[str, Any] | None:

@@ -27,6 +27,7 @@ _HOMES = {
     "audit_student": "tutelage.auditing",
     "audit_teacher": "tutelage.auditing",
     "audit_sql": "tutelage.auditing",
+    "audit_verify": "tutelage.auditing",
     "diagnose": "tutelage.doctor",
 }
 __all__ = sorted(_HOMES)

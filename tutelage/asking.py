@@ -74,18 +74,19 @@ class Asked:
 
 def explain_route(run: Path, prompt: str) -> Explained:
     """A prompt's task, nearest examples, teacher and reason. Raises InputError before `route` ran."""
+    question = Prompt.of(_text(prompt))
     workspace = open_run(run)
     require_stages(workspace, "route")
-    return Explained(_explanation(workspace, Prompt.of(_text(prompt))))
+    return Explained(_explanation(workspace, question))
 
 
 def ask(run: Path, prompt: str) -> Asked:
     """Student and routed teacher answer the same prompt. Raises InputError before `train` ran."""
     from router.teachers.opening import open_local
 
+    question = Prompt.of(_text(prompt))
     workspace = open_run(run)
     require_stages(workspace, "train")
-    question = Prompt.of(_text(prompt))
     explanation = _explanation(workspace, question)
     teacher = workspace.teachers[explanation.route.teacher]
     student = open_local("student", workspace.student_folder)

@@ -36,6 +36,13 @@ def audit_sql(run: Path, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
     return open_run(run).ledger.table(query)
 
 
+def audit_verify(run: Path) -> int:
+    """Recomputes the hash chain of a run's ledger; gives its length. Raises LedgerDamaged."""
+    ledger = open_run(run).ledger
+    ledger.verify()
+    return int(ledger.rows("SELECT count(*) FROM batch")[0][0])
+
+
 def as_lines(record: Any, indent: str = "") -> Iterator[str]:
     """A record as indented `name: value` lines, control characters made visible."""
     if isinstance(record, dict):

@@ -8,6 +8,7 @@ Exit codes: 0 done; 1 something failed on the way; 2 the recipe, a file or an op
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -106,7 +107,7 @@ def run_command(
     try:
         result = run_recipe(recipe, until=until, seed=seed, run=run, watch=watch)
     except KeyboardInterrupt:
-        _stopped(watch, recipe)
+        _stopped(watch)
         raise typer.Exit(130) from None
     finally:
         if isinstance(watch, Terminal):
@@ -199,6 +200,14 @@ def audit_teacher(
     _show_record(look(run, name), as_json)
 
 
+@audit_app.command("verify", epilog=_example("tutelage audit verify runs/quickstart"))
+def audit_verify(run: RunPath) -> None:
+    """Recompute the ledger's hash chain, and say whether a row was altered."""
+    from tutelage.auditing import audit_verify as verify
+
+    print(f"{verify(run):,} batches match their hashes")
+
+
 @audit_app.command(
     "sql",
     epilog=_example(
@@ -285,13 +294,13 @@ def _show_record(record: Any, as_json: bool) -> None:
         print(line)
 
 
-def _stopped(watch: Any, recipe: Path) -> None:
+def _stopped(watch: Any) -> None:
     from tutelage.terminal import stderr_console
 
     if hasattr(watch, "stop"):
         watch.stop()
     stderr_console().print(
         "Stopped. Every answer that arrived is in the ledger, finished stages are recorded, and "
-        f"training keeps its last checkpoint.\nGo on with: tutelage run {recipe}",
+        f"training keeps its last checkpoint.\nGo on with: tutelage {shlex.join(sys.argv[1:])}",
         markup=False,
     )

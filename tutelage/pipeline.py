@@ -10,6 +10,7 @@ from ledger.keys import content_key, now_us, write_atomically
 from ledger.store import Ledger
 from tutelage.recipe import LoadedRecipe, load_recipe
 from tutelage.stages import STAGES, Stage
+from tutelage.stages.making import refuse_small_pool
 from tutelage.watch import Watch
 from tutelage.workspace import RECIPE_COPY, SOURCE_NOTE, Workspace
 
@@ -37,8 +38,8 @@ def run_recipe(
     workspace = Workspace.of(load_recipe(path, seed=seed, run=run))
     stages = STAGES[: STAGE_NAMES.index(until) + 1] if until else STAGES
     _preflight(workspace, {stage.name for stage in stages}, watch)
-    _prepare_folder(workspace.loaded)
     with workspace.ledger.writing(f"tutelage run {path}"):
+        _prepare_folder(workspace.loaded)
         for stage in stages:
             _run_stage(stage, workspace, watch)
     result = workspace.folder / RESULT
@@ -50,8 +51,8 @@ def run_recipe(
 
 
 def stage_key(stage: Stage, workspace: Workspace) -> str:
-    """The name of a stage's output: the hash of its inputs and settings."""
-    return content_key([stage.name, stage.inputs(workspace)])
+    """The name of a stage's output in a run: the hash of its inputs and settings."""
+    return content_key([stage.name, workspace.run, stage.inputs(workspace)])
 
 
 def recorded(ledger: Ledger, run: str, name: str, key: str) -> dict[str, Any] | None:
@@ -103,6 +104,7 @@ def _preflight(workspace: Workspace, stages: set[str], watch: Watch) -> None:
         _ = workspace.teachers
     if "generate" in stages:
         _ = workspace.base_revision
+        refuse_small_pool(workspace)
 
 
 def _prepare_folder(loaded: LoadedRecipe) -> None:

@@ -19,7 +19,8 @@ from mixer.quota import Need, needs
 from tutelage.pipeline import recorded, stage_key
 from tutelage.recipe import load_recipe
 from tutelage.stages import STAGES
-from tutelage.stages.making import FIRST_GUESS_TOKENS, UNSURE
+from tutelage.stages.learning import compared_teachers
+from tutelage.stages.making import FIRST_GUESS_TOKENS, UNSURE, refuse_small_pool
 from tutelage.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def check_recipe(path: Path) -> Checked:
     workspace = Workspace.of(load_recipe(path))
     recipe, pools = workspace.recipe, workspace.pools
     needs(recipe.mix, [*pools.tasks, UNSURE])
+    refuse_small_pool(workspace)
     for name in ("probes", "evaluate"):
         workspace.scorer(name)
     _check_routes(workspace)
@@ -259,13 +261,7 @@ class _Planner:
         routed = self.workspace.outputs.get("route", {}).get("routes", {})
         if task in routed:
             return str(routed[task]["teacher"])
-        probe = self.workspace.pools.probes[0].prompt
-        dearest = max(
-            self.teachers.items(),
-            key=lambda pair: pair[1].worst_cost_usd(probe, self.workspace.sampling) or 0.0,
-            default=(next(iter(self.workspace.recipe.teachers)), None),
-        )
-        return dearest[0]
+        return [*self._by_cost(), *self.workspace.recipe.teachers][0]
 
     def _answers(self, need: Need) -> int:
         return need.answers(min(FIRST_GUESS_TOKENS, self.workspace.recipe.generate.max_tokens))
@@ -291,13 +287,31 @@ class _Planner:
     def _evaluate(self) -> StagePlan:
         from router.engine import Request
 
-        names = list(self.workspace.recipe.teachers)[:2]
-        items = self.workspace.pools.test
-        requests = [Request(item.prompt, name) for item in items for name in names]
+        compared = self._compared()
+        requests = [
+            Request(item.prompt, name)
+            for item in self.workspace.pools.test
+            for name in compared[str(item.task)]
+        ]
         return self._bought(
             "evaluate",
             requests,
             "chosen teacher and runner-up on each test item; the student, here",
+        )
+
+    def _compared(self) -> dict[str, list[str]]:
+        """By task, the teachers that `evaluate` asks: as routed, else the two dearest."""
+        if "route" in self.workspace.outputs:
+            return compared_teachers(self.workspace)
+        two = self._by_cost()[:2]
+        return dict.fromkeys(self.workspace.pools.tasks, two)
+
+    def _by_cost(self) -> list[str]:
+        """The open teachers, the dearest first."""
+        probe, sampling = self.workspace.pools.probes[0].prompt, self.workspace.sampling
+        return sorted(
+            self.teachers,
+            key=lambda name: -(self.teachers[name].worst_cost_usd(probe, sampling) or 0.0),
         )
 
     def _report(self) -> StagePlan:

@@ -29,8 +29,9 @@ class Pools:
         return sorted({item.task for item in self.examples if item.task is not None})
 
     def fingerprint(self, name: str) -> str:
-        """A key over one set: its prompts, tasks and references."""
-        return content_key([[i.prompt.key, i.task, i.reference] for i in getattr(self, name)])
+        """A key over one set: its prompts, tasks, references and notes for scorers."""
+        items: list[Item] = getattr(self, name)
+        return content_key([[i.prompt.key, i.task, i.reference, i.meta] for i in items])
 
 
 def load_pools(recipe: Recipe, base: Path) -> Pools:

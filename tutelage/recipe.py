@@ -71,6 +71,13 @@ class Recipe(Section):
                 raise ValueError(f"teacher name {name!r} is taken; choose another")
         return teachers
 
+    @field_validator("run")
+    @classmethod
+    def _not_the_ledger(cls, run: str) -> str:
+        if Path(run).name in ("", "ledger"):
+            raise ValueError(f"{run!r} cannot be the run's folder: `ledger/` beside it is taken")
+        return run
+
     @model_validator(mode="after")
     def _known_teachers(self) -> Self:
         selected = self.mix.select.teachers if self.mix.select else None

@@ -41,11 +41,13 @@ def build_result(workspace: Workspace) -> dict[str, Any]:
             "ledger": str(workspace.ledger.folder),
         },
         "stages_s": {
-            name: output["seconds"] for name, output in outputs.items() if "seconds" in output
+            # a training that was cut off counts all its sittings
+            name: max(output["seconds"], output.get("training_s", 0.0))
+            for name, output in outputs.items()
         },
     }
     result["sentence"] = _sentence(result)
-    result["cost_line"] = _cost_line(result)
+    result["cost_line"] = _cost_line(workspace, result)
     result["speed_line"] = speed_line(result)
     result["next"] = _next(workspace, result)
     return result
@@ -95,9 +97,10 @@ def _sentence(result: dict[str, Any]) -> str:
     )
 
 
-def _cost_line(result: dict[str, Any]) -> str:
+def _cost_line(workspace: Workspace, result: dict[str, Any]) -> str:
     total = sum(result["cost_usd"].values())
-    answers = sum(sum(states.values()) for states in result["requests"].values())
+    query = "SELECT count(DISTINCT key) FROM request WHERE run = ?"
+    answers = workspace.ledger.rows(query, [workspace.run])[0][0]
     seconds = sum(result["stages_s"].values())
     return f"${total:.2f} for {answers:,} answers; {seconds:,.0f} s of work in all"
 

@@ -263,6 +263,14 @@ def test_a_ledger_of_another_schema_version_is_refused(tmp_path: Path) -> None:
         ledger.rows("SELECT 1")
 
 
+def test_a_batch_of_nothing_new_leaves_the_chain_whole(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    for text in ("one", "one", "two"):
+        with ledger.writing("test"):
+            put_prompts(ledger, [text])
+    ledger.verify()
+
+
 def test_an_altered_row_breaks_the_chain(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     with ledger.writing("test"):
@@ -285,6 +293,8 @@ def test_an_altered_row_breaks_the_chain(tmp_path: Path) -> None:
         "ATTACH 'other.duckdb'",
         "SET enable_external_access = true",
         "nonsense",
+        "",
+        "SELECT 1; SELECT 2",
     ],
 )
 def test_queries_cannot_write_or_leave_the_ledger(tmp_path: Path, sql: str) -> None:

@@ -27,7 +27,7 @@ def small_fields(**changes: Any) -> dict[str, Any]:
     fields["student"]["checkpoint_every"] = 5
     fields |= {
         "run": "runs/small",
-        "probes": {"hold_out": 12, "scorer": "reasoning_gym"},
+        "probes": {"hold_out": 30, "scorer": "reasoning_gym"},
         "mix": {"unit": "samples", "total": 90, "drop": ["empty", "truncated", "duplicate"]},
         "evaluate": {"hold_out": 12, "speed": {"prompts": 0}},
     }

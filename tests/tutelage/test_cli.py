@@ -131,7 +131,7 @@ def test_a_run_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     write_recipe(tmp_path, run="blocked/run")
     (tmp_path / "blocked").write_text("a file where a folder should be")
     said = run("run", "recipe.yaml", "--until", "classify", cwd=tmp_path, code=1)
-    assert "blocked/run cannot be written" in said
+    assert "blocked/ledger cannot be written" in said
 
 
 @pytest.fixture
@@ -155,8 +155,8 @@ def test_a_run_folder_without_write_permission_is_named(
 ) -> None:
     write_recipe(tmp_path, run="locked/run")
     said = run("run", "recipe.yaml", "--until", "classify", cwd=tmp_path, code=1)
-    assert "locked/run cannot be written" in said
-    assert "--run" in said
+    assert "locked/ledger cannot be written" in said
+    assert "give `run:` another folder" in said
 
 
 def test_a_ledger_of_another_schema_version_is_refused(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_no_reference_reaches_mix_lock_or_training(tmp_path: Path, home: Path) -
     path = write_small(
         tmp_path,
         prompts=[{"file": str(prompts), "licence": "Apache-2.0"}],
-        probes={"hold_out": 12, "scorer": "exact"},
+        probes={"hold_out": 30, "scorer": "exact"},
         run="runs/marked",
     )
     result = run_recipe(path, until="train")
@@ -180,7 +180,7 @@ def test_status_report_preview_and_plan_read_a_finished_run(home: Path) -> None:
     assert all(stage.seconds is not None for stage in status.stages)
     assert status.holder is None
     page = write_report(Path("runs/small"))
-    assert page.read_text("utf-8").startswith("<!doctype html>")
+    assert page.read_text("utf-8").lower().startswith("<!doctype html>")
     assert preview_mix(home / "small.yaml").blend.samples == 90
     assert {stage.state for stage in plan_recipe(home / "small.yaml").stages} == {"done"}
 

@@ -1,5 +1,6 @@
 """baseline, train and evaluate: the student before, the training, the student after."""
 
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,7 +61,11 @@ def _answered(
     found, purchase = buy_answers(workspace, watch, stage, requests, models)
     require_all(requests, found, purchase, stage)
     scored = score_answers(workspace.ledger, found, items, workspace.scorer("evaluate"))
-    return scored, purchase_figures(workspace, stage, purchase)
+    answered = {
+        task: {name: by_key for name, by_key in models.items() if by_key}
+        for task, models in scored.items()
+    }
+    return answered, purchase_figures(workspace, stage, purchase)
 
 
 def _baseline_inputs(workspace: Workspace) -> Any:
@@ -104,6 +109,8 @@ def _train(workspace: Workspace, watch: Watch) -> Output:
 
     key = workspace.keys["train"]
     folder = Path("student") / key[:12]
+    if not _has_weights(workspace.folder / folder):  # half deleted: nothing there to keep
+        shutil.rmtree(workspace.folder / folder, ignore_errors=True)
     student = train(
         workspace.recipe.student,
         workspace.mix_folder,
@@ -136,7 +143,11 @@ def _show_training(watch: Watch, progress: "TrainProgress") -> None:
 
 
 def _student_is_there(workspace: Workspace, output: Output) -> bool:
-    return (workspace.folder / output["folder"] / "config.json").is_file()
+    return _has_weights(workspace.folder / output["folder"])
+
+
+def _has_weights(folder: Path) -> bool:
+    return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
 
 
 def _train_line(output: Output) -> str:
@@ -153,7 +164,7 @@ def _evaluate_inputs(workspace: Workspace) -> Any:
         "baseline": workspace.keys["baseline"],
         "teachers": {
             task: [workspace.teachers[name].key for name in names]
-            for task, names in _compared_teachers(workspace).items()
+            for task, names in compared_teachers(workspace).items()
         },
         "routed": {
             task: workspace.outputs["route"]["routes"][task]["teacher"]
@@ -164,7 +175,7 @@ def _evaluate_inputs(workspace: Workspace) -> Any:
     }
 
 
-def _compared_teachers(workspace: Workspace) -> dict[str, list[str]]:
+def compared_teachers(workspace: Workspace) -> dict[str, list[str]]:
     """By task, the routed teacher and the strongest of the others."""
     compared = {}
     for task in workspace.pools.tasks:
@@ -180,7 +191,7 @@ def _compared_teachers(workspace: Workspace) -> dict[str, list[str]]:
 def _evaluate(workspace: Workspace, watch: Watch) -> Output:
     from evals.summary import put_summary, summarise
 
-    tasks, compared = workspace.pools.tasks, _compared_teachers(workspace)
+    tasks, compared = workspace.pools.tasks, compared_teachers(workspace)
     asked = {
         workspace.teachers[name]: [task for task in tasks if name in compared[task]]
         for name in workspace.recipe.teachers

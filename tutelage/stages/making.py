@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ledger.mixes import MANIFEST
+from ledger.errors import InputError
+from ledger.mixes import MixDamaged, read_manifest
 from ledger.prompts import Item
 from tutelage.buying import AnswersMissing, buy_answers, cost_usd
 from tutelage.stages.stage import Output, Stage
@@ -85,6 +86,21 @@ def candidates(workspace: Workspace, taken: dict[str, int]) -> "list[Candidate]"
 def mix_tasks(workspace: Workspace) -> list[str]:
     """The tasks that shares may name."""
     return [*workspace.pools.tasks, UNSURE]
+
+
+def refuse_small_pool(workspace: Workspace) -> None:
+    """Raises InputError where the prompts cannot be enough, before anything is bought."""
+    from mixer.quota import needs
+
+    mix = workspace.recipe.mix
+    least = {task: need.at_least for task, need in needs(mix, mix_tasks(workspace)).items()}
+    there = len(workspace.pools.train)
+    if mix.unit == "samples" and sum(least.values()) > there:
+        raise InputError(
+            f"mix.total: {mix.total:,} samples need {sum(least.values()):,} different prompts at "
+            f"least, but there are {there:,} to train on: add prompts, lower `total`, or allow more "
+            "repeats by `max_repeats`"
+        )
 
 
 def _tools(item: Item) -> str | None:
@@ -221,7 +237,11 @@ def _mix(workspace: Workspace, watch: Watch) -> Output:
 
 
 def _mix_is_there(workspace: Workspace, output: Output) -> bool:
-    return (workspace.folder / output["folder"] / MANIFEST).is_file()
+    try:
+        read_manifest(workspace.folder / output["folder"])
+    except MixDamaged:
+        return False
+    return True
 
 
 def _generate_line(output: Output) -> str:

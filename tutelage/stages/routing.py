@@ -120,6 +120,7 @@ def _probe_inputs(workspace: Workspace) -> Any:
         "teachers": {name: teacher.key for name, teacher in workspace.teachers.items()},
         "sampling": [workspace.sampling.key_fields, workspace.sampling.max_tokens],
         "scorer": workspace.scorer("probes"),
+        "confidence": workspace.recipe.route.confidence,
     }
 
 
@@ -206,7 +207,8 @@ def _show_routes(workspace: Workspace, routes: "list[Route]", watch: Watch) -> N
     for name, at in strengths.items():
         cells = [_cell(at.get(route.task), route.teacher == name) for route in tasks]
         rows.append([name, *cells])
-    watch.table("strength on the probes, with 95 % intervals; * marks the route", header, rows)
+    level = f"{workspace.recipe.route.confidence:.0%}"
+    watch.table(f"strength on the probes, with {level} intervals; * marks the route", header, rows)
     for route in routes:
         watch.note(f"{route.task}: {route.reason}")
 

@@ -10,8 +10,12 @@ from tutelage.workspace import Workspace
 Output = dict[str, Any]
 
 
-def _always(_: Workspace, __: Output) -> bool:
-    return True
+RETRIED = ("failed", "over_budget", "cancelled")  # request states that the next run tries again
+
+
+def is_settled(_: Workspace, output: Output) -> bool:
+    """Whether no request of a stage is left that another run would try again."""
+    return not any(output.get("states", {}).get(state) for state in RETRIED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +24,8 @@ class Stage:
 
     `inputs` gives a JSON value over all that can change the result; its hash names the output, so
     what is there is not done again. `work` does it and returns what later stages and the report
-    need. `summary` is its line on the terminal. `intact` says whether the files that an output
-    names are still there.
+    need. `summary` is its line on the terminal. `intact` says whether an earlier output still
+    stands: its files are there, and no request waits to be tried again.
     """
 
     name: str
@@ -29,4 +33,4 @@ class Stage:
     inputs: Callable[[Workspace], Any]
     work: Callable[[Workspace, Watch], Output]
     summary: Callable[[Output], str]
-    intact: Callable[[Workspace, Output], bool] = _always
+    intact: Callable[[Workspace, Output], bool] = is_settled
