@@ -7,8 +7,10 @@ import errno
 import os
 import random
 import shutil
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 for variable in [name for name in os.environ if name.endswith(("_API_KEY", "_proxy", "_PROXY"))]:
     if variable != "NO_PROXY":
         del os.environ[variable]
+
+# A run in the background starts with Ctrl-C ignored, and would hand that down to what it starts.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 NEEDS = {
     "gpu": ("nvidia-smi", "no NVIDIA GPU here"),
