@@ -54,7 +54,7 @@ MEASURED_ITEMS, MEASURED_SEED = 500, 900_000_000
 BATCH_TOKENS = 512
 BASE_STEPS, BASE_RATE = 6_000, 3e-3
 TEACHER_RATE = 2.5e-3
-TEACHER_STEPS = {"speller": 500, "adder": 3_000, "decoder": 600, "generalist": 1_500}
+TEACHER_STEPS = {"speller": 600, "adder": 2_000, "decoder": 600, "generalist": 1_500}
 MODELS = ["base", *TEACHER_STEPS]
 
 

@@ -143,8 +143,6 @@ NUMBER_SKILLS: dict[str, Callable[[int, int, int], str]] = {
     "Subtract one digit and one: {a} - {b}": lambda a, b, c: str(a - b - 1),
     "Add one digit to a number: {a}{b} + {c}": lambda a, b, c: str(10 * a + b + c),
     "Subtract one digit from a number: {a}{b} - {c}": lambda a, b, c: str(10 * a + b - c),
-    "Add tens to a number: 1{b}{c} + {a}0": lambda a, b, c: str(100 + 10 * (a + b) + c),
-    "Subtract tens from a number: 1{b}{c} - {a}0": lambda a, b, c: str(100 + 10 * (b - a) + c),
     "Copy this number: {a}{b}{c}": lambda a, b, c: f"{a}{b}{c}",
 }
 NEIGHBOUR = "Write the letter that comes {side} the letter {letter}"
