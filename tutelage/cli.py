@@ -134,11 +134,11 @@ def report(run: RunPath) -> None:
 
 
 @mix_app.command("preview", epilog=_example("tutelage mix preview recipes/quickstart.yaml"))
-def mix_preview(recipe: RecipePath, as_json: AsJson = False) -> None:
+def mix_preview(run: RunPath, as_json: AsJson = False) -> None:
     """Show the mix that would come out of the answers there are; writes nothing."""
     from tutelage.previewing import preview_mix
 
-    preview = preview_mix(recipe)
+    preview = preview_mix(run)
     _show(preview.as_dict(), as_json, preview.lines)
 
 

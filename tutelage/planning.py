@@ -110,6 +110,11 @@ def _warnings(workspace: Workspace) -> Iterator[str]:
             _open(workspace, name)
         except TutelageError as error:
             yield f"not ready yet: {error}"
+    for part in ("embedder", "base_revision"):
+        try:
+            getattr(workspace, part)
+        except TutelageError as error:
+            yield f"not ready yet: {error}"
     for source in recipe.prompts:
         if source.licence == "unknown":
             yield f"prompts of {source.name} have licence `unknown`"

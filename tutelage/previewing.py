@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tutelage.recipe import load_recipe
 from tutelage.stages.making import mix_tasks, preview_candidates
 from tutelage.status import require_stages
-from tutelage.workspace import Workspace
+from tutelage.workspace import open_run
 
 if TYPE_CHECKING:
     from mixer import Blend
@@ -45,11 +44,11 @@ class Preview:
         return lines
 
 
-def preview_mix(recipe: Path) -> Preview:
-    """Mixes the answers that the ledger has, and counts. Raises InputError, InfeasibleMix."""
+def preview_mix(place: Path) -> Preview:
+    """Mixes the answers that the ledger has for a recipe or a run. Raises InputError, InfeasibleMix."""
     from mixer import preview
 
-    workspace = Workspace.of(load_recipe(recipe))
+    workspace = open_run(place)
     require_stages(workspace, "route")
     blend = preview(
         workspace.recipe.mix,

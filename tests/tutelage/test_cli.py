@@ -200,6 +200,19 @@ def test_a_base_that_does_not_exist_is_named_before_anything_is_spent(tmp_path: 
     assert not (tmp_path / "runs").exists()
 
 
+def test_check_names_an_embedder_and_a_base_that_are_not_there(tmp_path: Path) -> None:
+    tasks = {"embedding": "package:nix", "examples": {"hold_out": 3}}
+    write_recipe(tmp_path, tasks=tasks, student={"base": "./no-base"})
+    said = run("check", "recipe.yaml", cwd=tmp_path)
+    assert "no embedder package 'nix'" in said
+    assert "student.base './no-base'" in said
+
+
+def test_a_mix_that_the_prompts_cannot_fill_is_refused_by_check(tmp_path: Path) -> None:
+    write_recipe(tmp_path, mix={"unit": "samples", "total": 5000})
+    assert "there are 26 to train on" in run("check", "recipe.yaml", cwd=tmp_path, code=2)
+
+
 def test_shares_that_no_mix_can_meet_are_refused_by_check(tmp_path: Path) -> None:
     shares = {"red": {"share": 0.5, "max_samples": 2}, "blue": 0.5}
     write_recipe(tmp_path, mix={"unit": "samples", "total": 10, "shares": shares})

@@ -181,7 +181,8 @@ def test_status_report_preview_and_plan_read_a_finished_run(home: Path) -> None:
     assert status.holder is None
     page = write_report(Path("runs/small"))
     assert page.read_text("utf-8").lower().startswith("<!doctype html>")
-    assert preview_mix(home / "small.yaml").blend.samples == 90
+    for place in (home / "small.yaml", Path("runs/small")):
+        assert preview_mix(place).blend.samples == 90
     assert {stage.state for stage in plan_recipe(home / "small.yaml").stages} == {"done"}
 
 
