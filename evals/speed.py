@@ -45,11 +45,14 @@ class SpeedSpec:
     adapter: Path | None = None
     dtype: str = "auto"
     system: str | None = None
+    chat_template: str | None = None  # for a folder that has none
 
     @classmethod
     def of(cls, teacher: "LocalTeacher") -> "SpeedSpec":
         """The model that a local teacher (or a student opened like one) answers with."""
-        return cls(teacher.folder, teacher.adapter, teacher.dtype, teacher.system)
+        return cls(
+            teacher.folder, teacher.adapter, teacher.dtype, teacher.system, teacher.chat_template
+        )
 
     @property
     def disk_mib(self) -> float:
@@ -158,6 +161,7 @@ def _job(
         "folder": str(spec.folder.resolve()),
         "adapter": str(spec.adapter.resolve()) if spec.adapter else None,
         "dtype": spec.dtype,
+        "chat_template": spec.chat_template,
         "chats": [
             {"conversation": [*system, *prompt.messages], "tools": prompt.tools}
             for prompt in prompts

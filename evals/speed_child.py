@@ -107,6 +107,8 @@ def _load(job: Mapping[str, Any], device: str) -> tuple[Any, Any]:
 
     safe = {"local_files_only": True, "trust_remote_code": False}
     tokenizer = AutoTokenizer.from_pretrained(job["folder"], **safe)
+    if job["chat_template"] is not None:
+        tokenizer.chat_template = job["chat_template"]
     network = AutoModelForCausalLM.from_pretrained(
         job["folder"], dtype=job["dtype"], use_safetensors=True, **safe
     )

@@ -1,16 +1,15 @@
 """Scores answers, and sums them up per task: means with intervals, tests, verdicts.
 
-scored = score_answers(ledger, answers, items, scorer_of, models)   # {task: {model: {key: Score}}}
+scored = score_answers(ledger, answers, items, scorers)   # {task: {model: {key: Score}}}
 summary = summarise(scored, {"maths": "coder"}, margin=0.05)
 put_summary(ledger, summary, run="r", key=stage_key)
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from evals.config import ScorerChoice
 from evals.scorers import BadScorer, Score, score
 from evals.stats import PairedTest, mcnemar, mean_interval
 from evals.verdict import Overall, Verdict, overall, within
@@ -68,52 +67,30 @@ class Summary:
     overall: Overall
 
 
-@dataclass(frozen=True, slots=True)
-class ScoreProgress:
-    """How many answers are scored."""
-
-    done: int
-    total: int
-
-
-def scorer_for(choice: ScorerChoice, task: str) -> str:
-    """The scorer that a recipe's `scorer:` names for a task. Raises BadScorer if it names none."""
-    if isinstance(choice, str):
-        return choice
-    if task not in choice:
-        raise BadScorer(
-            f"`scorer:` names none for task {task!r}: add `{task}: SCORER`, "
-            f"or give one scorer for all tasks. It has: {', '.join(sorted(choice))}."
-        )
-    return choice[task]
-
-
 def score_answers(
     ledger: Ledger,
     answers: Mapping[tuple[str, str, int], Sampled],
     items: Iterable[Item],
-    scorer: ScorerChoice,
-    on_progress: Callable[[ScoreProgress], None] | None = None,
+    scorers: Mapping[str, str],
 ) -> Scored:
     """Grades the first answer of every model to every item, and puts the scores into the ledger.
 
-    `answers` is by (prompt key, model, n), as `router.engine.answers` gives it; items without a
-    task are left out. Call it inside `ledger.writing()`. Raises BadScorer, naming the item.
+    `answers` is by (prompt key, model, n), as `router.engine.answers` gives it; `scorers` are by
+    task; items without a task are left out. Call it inside `ledger.writing()`. Raises BadScorer,
+    naming the item.
     """
     models = sorted({model for _, model, n in answers if n == 0})
     with_task = [(item.task, item) for item in items if item.task is not None]
     scored: Scored = {task: {model: {} for model in models} for task, _ in with_task}
     rows: list[dict[str, Any]] = []
-    for done, (task, item) in enumerate(with_task, 1):
-        name, mark = scorer_for(scorer, task), _reference_key(item)
+    for task, item in with_task:
+        name, mark = scorers[task], _reference_key(item)
         for model in models:
             answer = answers.get((item.prompt.key, model, 0))
             if answer is not None:
                 found = _graded(name, answer.text, item)
                 scored[task][model][item.prompt.key] = found
                 rows.append(_score_row(answer.sample_key, name, mark, found))
-        if on_progress:
-            on_progress(ScoreProgress(done, len(with_task)))
     if rows:
         ledger.put("score", rows)
         ledger.fold()

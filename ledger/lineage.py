@@ -122,8 +122,10 @@ def student_lineage(ledger: Ledger, run: str) -> list[dict[str, Any]]:
     return students
 
 
-def teacher_lineage(ledger: Ledger, name: str) -> list[dict[str, Any]]:
+def teacher_lineage(ledger: Ledger, name: str, key: str | None = None) -> list[dict[str, Any]]:
     """Every teacher of that name: what it was asked, what it cost, and which students learned from it.
+
+    `key` is of a teacher that a recipe calls so, whatever it was called when the ledger first met it.
 
     Raises InputError where the ledger knows no teacher of that name.
     """
@@ -131,8 +133,9 @@ def teacher_lineage(ledger: Ledger, name: str) -> list[dict[str, Any]]:
         ledger,
         "SELECT t.id, t.name AS teacher, t.key AS teacher_id, t.kind, t.model, t.revision, t.settings, "
         "(SELECT licence FROM licence WHERE kind = 'teacher' AND subject = t.key "
-        "ORDER BY id DESC LIMIT 1) AS licence FROM teacher t WHERE t.name = ? ORDER BY t.id",
+        "ORDER BY id DESC LIMIT 1) AS licence FROM teacher t WHERE t.name = ? OR t.key = ? ORDER BY t.id",
         name,
+        key,
     )
     if not teachers:
         known = [row[0] for row in ledger.rows("SELECT DISTINCT name FROM teacher ORDER BY name")]

@@ -53,13 +53,22 @@ def open_tokenizer(base: str, base_dir: Path) -> Any:
             f"student.base {base!r} has a tokenizer without tokenizer.json, by which text cannot "
             "be kept apart from control tokens: choose a base with a fast tokenizer."
         )
-    if isinstance(tokenizer.chat_template, dict):
-        tokenizer.chat_template = tokenizer.chat_template.get("default")
-    if not tokenizer.chat_template:
-        tokenizer.chat_template = _plain_template(tokenizer)
+    tokenizer.chat_template = _own_template(tokenizer) or _plain_template(tokenizer)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def lent_template(base: str, base_dir: Path) -> str | None:
+    """The chat template that a base without one is asked and trained by; None where it has its own."""
+    place = find_base(base, base_dir)
+    if _names_template(Path(place)):
+        return None
+    from transformers import AutoTokenizer
+
+    with quiet(), _loading(base):
+        tokenizer = AutoTokenizer.from_pretrained(place, **NO_CODE)
+    return None if _own_template(tokenizer) else _plain_template(tokenizer)
 
 
 def count_tokens(base: str, base_dir: Path, pairs: Sequence[tuple[Prompt, str]]) -> list[int]:
@@ -125,6 +134,19 @@ def _loading(base: str) -> Iterator[None]:
             f"student.base {base!r} cannot be loaded: {reason} Give a folder with safetensors and "
             "tokenizer.json, or a hub id that can be reached or is in the hub's cache."
         ) from error
+
+
+def _names_template(folder: Path) -> bool:
+    """Whether a folder's files hold a chat template; far cheaper than loading its tokenizer."""
+    config = folder / "tokenizer_config.json"
+    return (folder / "chat_template.jinja").is_file() or (
+        config.is_file() and bool(json.loads(config.read_text("utf-8")).get("chat_template"))
+    )
+
+
+def _own_template(tokenizer: Any) -> str | None:
+    template = tokenizer.chat_template
+    return template.get("default") if isinstance(template, dict) else template
 
 
 def _plain_template(tokenizer: Any) -> str:

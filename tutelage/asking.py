@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ledger.errors import InputError
 from ledger.prompts import Prompt
 from tutelage.auditing import visible
-from tutelage.status import require_stages
-from tutelage.workspace import Workspace, open_run
+from tutelage.workspace import Workspace, open_run, require_stage
 
 if TYPE_CHECKING:
     from router.deciding import Explanation
@@ -76,20 +75,19 @@ def explain_route(run: Path, prompt: str) -> Explained:
     """A prompt's task, nearest examples, teacher and reason. Raises InputError before `route` ran."""
     question = Prompt.of(_text(prompt))
     workspace = open_run(run)
-    require_stages(workspace, "route")
+    require_stage(workspace, "route")
     return Explained(_explanation(workspace, question))
 
 
 def ask(run: Path, prompt: str) -> Asked:
     """Student and routed teacher answer the same prompt. Raises InputError before `train` ran."""
-    from router.teachers.opening import open_local
-
     question = Prompt.of(_text(prompt))
     workspace = open_run(run)
-    require_stages(workspace, "train")
+    require_stage(workspace, "train")
     explanation = _explanation(workspace, question)
-    teacher = workspace.teachers[explanation.route.teacher]
-    student = open_local("student", workspace.student_folder)
+    teacher = workspace.open_teacher(explanation.route.teacher)
+    teacher.require_ready()
+    student = workspace.open_student()
     answers, seconds = {}, {}
     for name, model in (("student", student), (f"teacher {teacher.name}", teacher)):
         answers[name], seconds[name] = _answer(model, question, workspace)

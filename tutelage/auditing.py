@@ -28,7 +28,9 @@ def audit_student(run: Path) -> list[dict[str, Any]]:
 
 def audit_teacher(run: Path, name: str) -> list[dict[str, Any]]:
     """Every teacher of that name in the run's ledger. Raises InputError."""
-    return teacher_lineage(open_run(run).ledger, name)
+    workspace = open_run(run)
+    keys = workspace.outputs.get("probe", {}).get("teachers", {})
+    return teacher_lineage(workspace.ledger, name, keys.get(name))
 
 
 def audit_sql(run: Path, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:

@@ -5,14 +5,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ledger.errors import InputError, TutelageError
-from ledger.keys import content_key, now_us, write_atomically
-from ledger.store import Ledger
-from tutelage.recipe import LoadedRecipe, load_recipe
+from ledger.errors import InputError
+from ledger.keys import content_key, now_us
+from tutelage.recipe import load_recipe
+from tutelage.runfolder import begin, came_through
 from tutelage.stages import STAGES, Stage
+from tutelage.stages.learning import BASELINE, refuse_long_items
 from tutelage.stages.making import refuse_small_pool
+from tutelage.stages.routing import PROBE
 from tutelage.watch import Watch
-from tutelage.workspace import RECIPE_COPY, SOURCE_NOTE, Workspace
+from tutelage.workspace import Workspace, recorded
 
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
 RESULT = "result.json"
@@ -39,7 +41,7 @@ def run_recipe(
     stages = STAGES[: STAGE_NAMES.index(until) + 1] if until else STAGES
     _preflight(workspace, {stage.name for stage in stages}, watch)
     with workspace.ledger.writing(f"tutelage run {path}"):
-        _prepare_folder(workspace.loaded)
+        begin(workspace.loaded)
         for stage in stages:
             _run_stage(stage, workspace, watch)
     result = workspace.folder / RESULT
@@ -55,23 +57,27 @@ def stage_key(stage: Stage, workspace: Workspace) -> str:
     return content_key([stage.name, workspace.run, stage.inputs(workspace)])
 
 
-def recorded(ledger: Ledger, run: str, name: str, key: str) -> dict[str, Any] | None:
-    """What an earlier run of a stage with the same inputs left behind, or None."""
-    rows = ledger.rows(
-        "SELECT output, seconds FROM stage WHERE run = ? AND name = ? AND inputs = ? "
-        "ORDER BY id DESC LIMIT 1",
-        [run, name, key],
-    )
-    return {**json.loads(rows[0][0]), "seconds": rows[0][1]} if rows else None
+def find_done(workspace: Workspace, until: str = STAGE_NAMES[-1]) -> None:
+    """Fills in what is recorded for the workspace's recipe, from the first stage on, to a gap.
+
+    Raises what naming a stage's inputs may raise, such as TeacherUnavailable.
+    """
+    for stage in STAGES[: STAGE_NAMES.index(until) + 1]:
+        key = stage_key(stage, workspace)
+        found = recorded(workspace.ledger, workspace.run, stage.name, key)
+        if found is None or not stage.intact(workspace, found):
+            return
+        workspace.keys[stage.name], workspace.outputs[stage.name] = key, found
 
 
 def _run_stage(stage: Stage, workspace: Workspace, watch: Watch) -> None:
     key = stage_key(stage, workspace)
     workspace.keys[stage.name] = key
     ledger, run = workspace.ledger, workspace.run
-    earlier = recorded(ledger, run, stage.name, key) if ledger.database.exists() else None
+    earlier = recorded(ledger, run, stage.name, key)
     if earlier is not None and stage.intact(workspace, earlier):
         workspace.outputs[stage.name] = earlier
+        came_through(workspace.folder, workspace.keys)
         watch.stage_is_done(stage.name, stage.summary(earlier))
         return
     watch.stage_begins(stage.name, stage.what)
@@ -90,6 +96,7 @@ def _run_stage(stage: Stage, workspace: Workspace, watch: Watch) -> None:
     ledger.put("stage", [row])
     ledger.fold()
     workspace.outputs[stage.name] = {**output, "seconds": seconds}
+    came_through(workspace.folder, workspace.keys)
     watch.stage_ends(stage.name, stage.summary(output), seconds)
 
 
@@ -101,22 +108,17 @@ def _preflight(workspace: Workspace, stages: set[str], watch: Watch) -> None:
             f"{skipped.count} lines left out (on_bad_row: skip), such as {skipped.reasons[0]}"
         )
     if "probe" in stages:
-        _ = workspace.teachers
+        for teacher in workspace.teachers.values():
+            if not _is_done(PROBE, workspace):
+                teacher.require_ready()
     if "generate" in stages:
-        _ = workspace.base_revision
+        _ = workspace.baseline
         refuse_small_pool(workspace)
+    if "baseline" in stages and not _is_done(BASELINE, workspace):
+        refuse_long_items(workspace)
 
 
-def _prepare_folder(loaded: LoadedRecipe) -> None:
-    """The run folder, with the recipe as run and a note of where it came from."""
-    folder = loaded.recipe.folder
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / RECIPE_COPY, loaded.text.encode())
-        note = {"recipe": str(loaded.path.resolve()), "seed": loaded.recipe.seed}
-        write_atomically(folder / SOURCE_NOTE, json.dumps(note, indent=2).encode())
-    except OSError as error:
-        raise TutelageError(
-            f"the run folder {folder} cannot be written ({error.strerror}): make it writable, "
-            "or give another with --run"
-        ) from error
+def _is_done(stage: Stage, workspace: Workspace) -> bool:
+    """Whether a stage that builds on no other has nothing to do."""
+    earlier = recorded(workspace.ledger, workspace.run, stage.name, stage_key(stage, workspace))
+    return earlier is not None and stage.intact(workspace, earlier)

@@ -16,7 +16,7 @@ import yaml
 from ledger.errors import InputError, LedgerError, TutelageError
 from ledger.prompts import Item
 from mixer.quota import Need, needs
-from tutelage.pipeline import recorded, stage_key
+from tutelage.pipeline import find_done
 from tutelage.recipe import load_recipe
 from tutelage.stages import STAGES
 from tutelage.stages.learning import compared_teachers
@@ -107,10 +107,10 @@ def _warnings(workspace: Workspace) -> Iterator[str]:
         if teacher.licence == "unknown":
             yield f"teacher {name} has licence `unknown`: nobody can say what its answers may be used for"
         try:
-            _open(workspace, name)
+            workspace.open_teacher(name).require_ready()
         except TutelageError as error:
             yield f"not ready yet: {error}"
-    for part in ("embedder", "base_revision"):
+    for part in ("embedder", "baseline"):
         try:
             getattr(workspace, part)
         except TutelageError as error:
@@ -118,12 +118,6 @@ def _warnings(workspace: Workspace) -> Iterator[str]:
     for source in recipe.prompts:
         if source.licence == "unknown":
             yield f"prompts of {source.name} have licence `unknown`"
-
-
-def _open(workspace: Workspace, name: str) -> "Teacher":
-    from router.teachers.opening import open_teacher
-
-    return open_teacher(name, workspace.recipe.teachers[name], workspace.base)
 
 
 @dataclass(slots=True)
@@ -208,28 +202,20 @@ class _Planner:
         teachers = {}
         for name in self.workspace.recipe.teachers:
             try:
-                teachers[name] = _open(self.workspace, name)
+                teachers[name] = self.workspace.open_teacher(name)
+                teachers[name].require_ready()
             except TutelageError as error:
                 self.notes.append(f"{name} is not ready yet: {error}")
         return teachers
 
     def _done(self) -> dict[str, Any]:
-        workspace = self.workspace
-        if not workspace.ledger.database.exists():
-            return {}
-        for stage in STAGES:
-            try:
-                key = stage_key(stage, workspace)
-                found = recorded(workspace.ledger, workspace.run, stage.name, key)
-            except LedgerError:
-                raise
-            except TutelageError as error:
-                self.notes.append(str(error))
-                break
-            if found is None or not stage.intact(workspace, found):
-                break
-            workspace.keys[stage.name], workspace.outputs[stage.name] = key, found
-        return workspace.outputs
+        try:
+            find_done(self.workspace)
+        except LedgerError:
+            raise
+        except TutelageError as error:
+            self.notes.append(str(error))
+        return self.workspace.outputs
 
     def _classify(self) -> StagePlan:
         pools = self.workspace.pools

@@ -1,15 +1,18 @@
 """mix preview: the mix that would come out of the answers there are; nothing is written."""
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tutelage.stages.making import mix_tasks, preview_candidates
-from tutelage.status import require_stages
-from tutelage.workspace import open_run
+from ledger.errors import InputError
+from tutelage.pipeline import find_done
+from tutelage.recipe import load_recipe
+from tutelage.stages.making import labelled, mix_tasks, preview_candidates
+from tutelage.workspace import Workspace, open_run, require_stage
 
 if TYPE_CHECKING:
-    from mixer import Blend
+    from mixer import Blend, Candidate, InfeasibleMix
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +49,38 @@ class Preview:
 
 def preview_mix(place: Path) -> Preview:
     """Mixes the answers that the ledger has for a recipe or a run. Raises InputError, InfeasibleMix."""
-    from mixer import preview
+    from mixer import InfeasibleMix, preview
 
-    workspace = open_run(place)
-    require_stages(workspace, "route")
-    blend = preview(
-        workspace.recipe.mix,
-        preview_candidates(workspace),
-        tasks=mix_tasks(workspace),
-        seed=workspace.recipe.seed,
-    )
+    if place.is_file():  # as the recipe stands now, over what the ledger has
+        workspace = Workspace.of(load_recipe(place))
+        find_done(workspace, "route")
+    else:
+        workspace = open_run(place)
+    require_stage(workspace, "route")
+    candidates = list(preview_candidates(workspace))
+    try:
+        blend = preview(
+            workspace.recipe.mix,
+            candidates,
+            tasks=mix_tasks(workspace),
+            seed=workspace.recipe.seed,
+        )
+    except InfeasibleMix as error:
+        raise InputError(f"{error}{_to_be_bought(workspace, candidates, error)}") from error
     return Preview(blend)
+
+
+def _to_be_bought(
+    workspace: Workspace, candidates: "list[Candidate]", error: "InfeasibleMix"
+) -> str:
+    """What a run would still buy for the tasks that lack answers, and how; empty where nothing."""
+    have = Counter(candidate.task for candidate in candidates)
+    left = {task: len(items) - have[task] for task, items in labelled(workspace).items()}
+    short = dict.fromkeys(shortfall.task for shortfall in error.shortfalls)
+    open_ = [f"{left[task]:,} prompts of {task}" for task in short if left.get(task)]
+    if not open_:
+        return ""
+    return (
+        f"\n{', '.join(open_)} are not answered yet: `tutelage run {workspace.loaded.path} "
+        "--until generate` buys what the mix needs."
+    )

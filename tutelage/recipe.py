@@ -119,8 +119,8 @@ class LoadedRecipe:
 
     @property
     def key(self) -> str:
-        """A key over the recipe with every default filled in."""
-        return content_key(self.recipe.model_dump(mode="json", by_alias=True))
+        """A key over the recipe with every default filled in, but for where its run stands."""
+        return content_key(self.recipe.model_dump(mode="json", by_alias=True, exclude={"run"}))
 
 
 def load_recipe(

@@ -48,7 +48,7 @@ PACKAGES = (
 def collect(workspace: Workspace, result: dict[str, Any]) -> ReportData:
     """Everything that the page shows of a finished run."""
     outputs = workspace.outputs
-    strengths = _strengths(workspace)
+    strengths, costs = _strengths(workspace), _costs(workspace)
     return ReportData(
         name=workspace.recipe.name,
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -65,9 +65,9 @@ def collect(workspace: Workspace, result: dict[str, Any]) -> ReportData:
         flow=_flow(workspace),
         mix=_mix(workspace),
         training=_training(workspace),
-        speeds=_speeds(result),
+        speeds=_speeds(result, costs),
         speed_note=_speed_note(workspace),
-        costs=_costs(workspace),
+        costs=costs,
         story=_story(workspace, strengths),
         recipe=workspace.loaded.text,
         versions=_versions(),
@@ -190,7 +190,9 @@ def _training(workspace: Workspace) -> Training:
     )
 
 
-def _speeds(result: dict[str, Any]) -> tuple[Speed, ...]:
+def _speeds(result: dict[str, Any], costs: tuple[TeacherCost, ...]) -> tuple[Speed, ...]:
+    """Speeds, and what 1,000 answers cost where somebody charges for them."""
+    usd = {cost.teacher: 1000 * cost.usd / cost.requests for cost in costs if cost.usd}
     return tuple(
         Speed(
             model=name,
@@ -198,6 +200,7 @@ def _speeds(result: dict[str, Any]) -> tuple[Speed, ...]:
             tokens_per_s=at["tokens_per_s"],
             peak_rss_mib=at["peak_rss_mib"],
             disk_mib=at["disk_mib"],
+            usd_per_1000=usd.get(name),
         )
         for name, at in result["speed"].items()
     )
@@ -219,17 +222,20 @@ def _cores() -> int:
 
 
 def _costs(workspace: Workspace) -> tuple[TeacherCost, ...]:
+    """By teacher, under the recipe's name for it."""
+    names = {key: name for name, key in workspace.outputs["probe"]["teachers"].items()}
     rows = workspace.ledger.rows(
-        "SELECT t.name, count(*), coalesce(sum(r.prompt_tokens), 0), "
+        "SELECT t.key, count(*), coalesce(sum(r.prompt_tokens), 0), "
         "coalesce(sum(r.completion_tokens), 0), sum(r.cost_usd), "
         "coalesce(string_agg(DISTINCT r.price_source, ', '), '') "
         "FROM (SELECT * FROM request WHERE run = ? "
         "QUALIFY row_number() OVER (PARTITION BY key ORDER BY id DESC) = 1) r "
-        "JOIN teacher t ON r.teacher = t.id WHERE t.name NOT IN ('student', 'baseline') "
-        "GROUP BY t.name ORDER BY t.name",
-        [workspace.run],
+        "JOIN teacher t ON r.teacher = t.id WHERE list_contains(?, t.key) "
+        "GROUP BY t.key ORDER BY t.key",
+        [workspace.run, list(names)],
     )
-    return tuple(TeacherCost(*row) for row in rows)
+    found = {names[key]: TeacherCost(names[key], *rest) for key, *rest in rows}
+    return tuple(found[name] for name in sorted(found))
 
 
 def _story(workspace: Workspace, strengths: tuple[Strength, ...]) -> Story | None:

@@ -6,23 +6,35 @@ from typing import Any
 
 from ledger.errors import InputError
 from tutelage.pipeline import STAGE_NAMES
-from tutelage.workspace import Workspace, open_run
+from tutelage.runfolder import load_run, was_edited
+from tutelage.workspace import Workspace, open_run, require_stage
+
+OUTDATED = "  (before an edit; to be done again)"
 
 
 @dataclass(frozen=True, slots=True)
 class StageStatus:
-    """One stage of a run: seconds and end of the newest time it was done, or None."""
+    """One stage of a run: seconds and end of the newest time it was done, or None.
+
+    `current` is false where that was for another state of the recipe or its files.
+    """
 
     name: str
     seconds: float | None
     ended_at: str | None
+    current: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A run as the ledger has it now. `waiting` rows are durable but not folded yet."""
+    """A run as the ledger has it now. `waiting` rows are durable but not folded yet.
+
+    `edited`: the recipe file says something else now than when it ran.
+    """
 
     run: str
+    recipe: str
+    edited: bool
     holder: dict[str, Any] | None
     stages: list[StageStatus]
     requests: list[dict[str, Any]]
@@ -41,7 +53,7 @@ class Status:
         if self.holder:
             running = f"process {self.holder['pid']} is at work ({self.holder['purpose']})"
         rows = [
-            [s.name, f"{s.seconds:.1f} s", str(s.ended_at)]
+            [s.name, f"{s.seconds:.1f} s", f"{s.ended_at}{'' if s.current else OUTDATED}"]
             if s.seconds is not None
             else [s.name, "-", ""]
             for s in self.stages
@@ -59,23 +71,29 @@ class Status:
             lines += ["", as_table("requests", header, cells)]
         if self.waiting:
             lines.append(f"{self.waiting:,} rows wait in the inbox: durable, folded soon")
+        if self.edited:
+            lines.append(
+                f"{self.recipe} was edited since; `tutelage plan {self.recipe}` says what a run would do"
+            )
         return lines
 
 
 def run_status(run: Path) -> Status:
     """The state of a run. Raises InputError where there is no such run."""
-    workspace = open_run(run)
+    loaded, note = load_run(run)
+    workspace = Workspace.of(loaded)
     ledger, name = workspace.ledger, workspace.run
     if not ledger.database.exists():
-        raise InputError(f"{name} has not begun: `tutelage run {workspace.loaded.path}`")
-    done = {
-        row[0]: row[1:]
-        for row in ledger.rows(
-            "SELECT name, seconds, strftime(ended_at, '%Y-%m-%d %H:%M:%S') FROM stage WHERE run = ? "
-            "QUALIFY row_number() OVER (PARTITION BY name ORDER BY id DESC) = 1",
-            [name],
-        )
-    }
+        raise InputError(f"{name} has no ledger yet: `tutelage run {loaded.path}` goes on")
+    done: dict[str, StageStatus] = {}
+    for stage, seconds, ended_at, key in ledger.rows(
+        "SELECT name, seconds, strftime(ended_at, '%Y-%m-%d %H:%M:%S'), inputs FROM stage "
+        "WHERE run = ? ORDER BY id",
+        [name],
+    ):
+        current = note.stages.get(stage) == key
+        if current or stage not in done or not done[stage].current:
+            done[stage] = StageStatus(stage, seconds, ended_at, current)
     requests = ledger.arrow(
         "SELECT t.name AS teacher, r.stage, r.state, count(*) AS requests, "
         "coalesce(sum(r.cost_usd), 0) AS cost_usd FROM (SELECT * FROM request WHERE run = ? "
@@ -85,8 +103,12 @@ def run_status(run: Path) -> Status:
     ).to_pylist()
     return Status(
         run=name,
+        recipe=note.recipe,
+        edited=was_edited(loaded, note),
         holder=ledger.holder(),
-        stages=[StageStatus(stage, *done.get(stage, (None, None))) for stage in STAGE_NAMES],
+        stages=[
+            done.get(stage, StageStatus(stage, None, None, current=False)) for stage in STAGE_NAMES
+        ],
         requests=requests,
         waiting=ledger.waiting(),
         cost_usd=sum(row["cost_usd"] for row in requests),
@@ -98,25 +120,5 @@ def write_report(run: Path) -> Path:
     from tutelage.stages.reporting import write_page
 
     workspace = open_run(run)
-    require_stages(workspace, "evaluate")
+    require_stage(workspace, "evaluate")
     return write_page(workspace)
-
-
-def require_stages(workspace: Workspace, until: str) -> None:
-    """Fills in the recorded outputs up to `until`. Raises InputError naming the stage that lacks."""
-    from tutelage.pipeline import recorded, stage_key
-    from tutelage.stages import STAGES
-
-    for stage in STAGES:
-        key = stage_key(stage, workspace)
-        found = None
-        if workspace.ledger.database.exists():
-            found = recorded(workspace.ledger, workspace.run, stage.name, key)
-        if found is None:
-            raise InputError(
-                f"{workspace.folder} has not come through `{stage.name}` with this recipe: "
-                f"tutelage run {workspace.loaded.path}"
-            )
-        workspace.keys[stage.name], workspace.outputs[stage.name] = key, found
-        if stage.name == until:
-            return

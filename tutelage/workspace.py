@@ -1,5 +1,6 @@
 """A run's workspace: the recipe with everything that it names, opened when first asked for."""
 
+import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,14 +11,16 @@ from ledger.keys import content_key
 from ledger.prompts import Item
 from ledger.store import Ledger
 from tutelage.pools import Pools, load_pools
-from tutelage.recipe import LoadedRecipe, Recipe, load_recipe
+from tutelage.recipe import LoadedRecipe, Recipe
+from tutelage.runfolder import load_run
 
 if TYPE_CHECKING:
     from router.embedding import Embedder
+    from router.teachers.local import LocalTeacher
     from router.teachers.protocol import Sampling, Teacher
 
-RECIPE_COPY = "recipe.yaml"
-SOURCE_NOTE = "source.json"
+STUDENT_NAME, BASELINE_NAME = "student", "baseline"
+OWN_BATCH = 64  # prompts that student and baseline answer together
 
 
 @dataclass
@@ -72,12 +75,13 @@ class Workspace:
     @cached_property
     def teachers(self) -> "dict[str, Teacher]":
         """The recipe's teachers, opened: no weights loaded, no call made."""
+        return {name: self.open_teacher(name) for name in self.recipe.teachers}
+
+    def open_teacher(self, name: str) -> "Teacher":
+        """One of the recipe's teachers. Raises TeacherUnavailable."""
         from router.teachers.opening import open_teacher
 
-        return {
-            name: open_teacher(name, config, self.base)
-            for name, config in self.recipe.teachers.items()
-        }
+        return open_teacher(name, self.recipe.teachers[name], self.base)
 
     @cached_property
     def embedder(self) -> "Embedder":
@@ -94,13 +98,28 @@ class Workspace:
         return sampling_of(self.recipe.generate)
 
     @cached_property
-    def base_revision(self) -> str:
-        """A key over the student's base model. Raises BadBase or TeacherUnavailable."""
+    def baseline(self) -> "LocalTeacher":
+        """The student's base, as something that answers. Raises BadBase or TeacherUnavailable."""
         from router.teachers.opening import open_local
-        from trainer.base import find_base
+        from trainer.base import find_base, lent_template
 
-        find_base(self.recipe.student.base, self.base)
-        return open_local("student.base", self.recipe.student.base, base_dir=self.base).key
+        student = self.recipe.student
+        find_base(student.base, self.base)
+        return open_local(
+            BASELINE_NAME,
+            student.base,
+            base_dir=self.base,
+            batch_size=OWN_BATCH,
+            licence=student.licence or "unknown",
+            chat_template=lent_template(student.base, self.base),
+        )
+
+    def open_student(self) -> "LocalTeacher":
+        """The student that `train` wrote, as something that answers."""
+        from router.teachers.opening import open_local
+
+        licence = self.recipe.student.licence or "unknown"
+        return open_local(STUDENT_NAME, self.student_folder, batch_size=OWN_BATCH, licence=licence)
 
     def scorer(self, name: str) -> "dict[str, str]":
         """By task, the scorer of `probes` or `evaluate`."""
@@ -117,34 +136,33 @@ class Workspace:
         return sorted(items, key=lambda item: content_key([self.recipe.seed, item.prompt.key]))
 
 
-def find_recipe(place: Path) -> Path:
-    """The recipe of a run: a recipe file itself, or the run folder's note of where it stands.
-
-    Raises InputError where neither is there.
-    """
-    if place.is_file():
-        return place
-    note = place / SOURCE_NOTE
-    if note.is_file():
-        import json
-
-        named = Path(json.loads(note.read_text("utf-8"))["recipe"])
-        if named.is_file():
-            return named
-        raise InputError(
-            f"{place} was made from {named}, which is gone: name the recipe file instead"
-        )
-    raise InputError(
-        f"{place} is neither a recipe file nor the folder of a run: give recipes/NAME.yaml or runs/NAME"
+def recorded(ledger: Ledger, run: str, name: str, key: str) -> dict[str, Any] | None:
+    """What an earlier run of a stage with the same inputs left behind, or None."""
+    if not ledger.database.exists():
+        return None
+    rows = ledger.rows(
+        "SELECT output, seconds FROM stage WHERE run = ? AND name = ? AND inputs = ? "
+        "ORDER BY id DESC LIMIT 1",
+        [run, name, key],
     )
+    return {**json.loads(rows[0][0]), "seconds": rows[0][1]} if rows else None
 
 
 def open_run(place: Path) -> Workspace:
-    """The workspace of a run, named by its folder (the recipe as it ran) or by its recipe."""
-    import json
+    """A run as it stands, named by its folder or its recipe. Raises InputError where there is none."""
+    loaded, note = load_run(place)
+    workspace = Workspace.of(loaded)
+    for name, key in note.stages.items():
+        found = recorded(workspace.ledger, workspace.run, name, key)
+        if found is not None:
+            workspace.keys[name], workspace.outputs[name] = key, found
+    return workspace
 
-    path, note = find_recipe(place), place / SOURCE_NOTE
-    if not note.is_file():
-        return Workspace.of(load_recipe(path))
-    seed = json.loads(note.read_text("utf-8"))["seed"]
-    return Workspace.of(load_recipe(place / RECIPE_COPY, origin=path, seed=seed, run=str(place)))
+
+def require_stage(workspace: Workspace, name: str) -> None:
+    """Raises InputError where a run has not come through a stage, saying what to type."""
+    if name not in workspace.outputs:
+        raise InputError(
+            f"{workspace.folder} has not come through `{name}` with its recipe yet: "
+            f"tutelage run {workspace.loaded.path}"
+        )

@@ -49,7 +49,7 @@ def buy(
 
     Call it inside `ledger.writing()`, with the prompts' rows put before; it folds before it
     returns. Ctrl-C cancels what is in flight, records that, and raises KeyboardInterrupt. Raises
-    NoBudget or UnknownPrice before anything is spent.
+    NoBudget, UnknownPrice or TeacherUnavailable before anything is spent.
     """
     ledger.fold()  # what is not folded could not be found, and would be bought again
     asked = {name: teachers[name] for name in dict.fromkeys(r.teacher for r in requests)}
@@ -61,6 +61,7 @@ def buy(
         return buyer.purchase()
     _check_prices(buyer.lanes, settings, sampling)
     for lane in buyer.lanes:
+        lane.teacher.require_ready()
         register(ledger, lane.teacher)
     try:
         run_to_end(lambda: buyer.buy_all(on_progress))
@@ -110,7 +111,9 @@ class _Buyer:
             {lane.teacher.name: lane.progress for lane in self.lanes}, self.reused.total()
         )
         caps = {lane.teacher.name: lane.teacher.budget_usd for lane in self.lanes}
-        self.budget = Budget(settings.budget_usd, caps, _spent(ledger, run) if self.lanes else {})
+        self.budget = Budget(
+            settings.budget_usd, caps, _spent(ledger, run, teachers) if self.lanes else {}
+        )
 
     def purchase(self) -> Purchase:
         """What came of it."""
@@ -307,14 +310,15 @@ def _check_prices(lanes: Sequence[_Lane], settings: GenerateConfig, sampling: Sa
             )
 
 
-def _spent(ledger: Ledger, run: str) -> dict[str, float]:
-    """By teacher's name, what this run has spent already."""
+def _spent(ledger: Ledger, run: str, teachers: Mapping[str, Teacher]) -> dict[str, float]:
+    """What this run has spent already: by name for `teachers`, under whatever name it was, else by key."""
     rows = ledger.rows(
-        "SELECT t.name, sum(r.cost_usd) FROM request r JOIN teacher t ON r.teacher = t.id "
-        "WHERE r.run = ? AND r.cost_usd > 0 GROUP BY t.name",
+        "SELECT t.key, sum(r.cost_usd) FROM request r JOIN teacher t ON r.teacher = t.id "
+        "WHERE r.run = ? AND r.cost_usd > 0 GROUP BY t.key",
         [run],
     )
-    return dict(rows)
+    names = {teacher.key: name for name, teacher in teachers.items()}
+    return {names.get(key, key): usd for key, usd in rows}
 
 
 def _not_asked(reason: CallError) -> CallError:

@@ -7,6 +7,7 @@ decompression, and the API key goes into one header and nowhere else.
 import socket
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import aiohttp
@@ -27,7 +28,7 @@ from router.teachers.prices import (
     worst_usd,
 )
 from router.teachers.protocol import Answer, Sampling, too_long, with_system
-from router.teachers.secrets import secret_from
+from router.teachers.secrets import Secret, secret_from
 from router.teachers.statuses import status_error
 
 CHUNK_BYTES = 64 * 1024
@@ -49,7 +50,6 @@ class HttpTeacher:
         self.system, self.context = config.system, config.context
         self._config = config
         self._url = config.url.rstrip("/") + "/chat/completions"
-        self._secret = secret_from(config.api_key_env, name)
         self._price = _price(config)
         self._session: aiohttp.ClientSession | None = None
         self.key = teacher_key(
@@ -59,6 +59,9 @@ class HttpTeacher:
             system=self.system or "",
             url=config.url if self.kind == "http" and not config.revision else None,
         )
+
+    def require_ready(self) -> None:
+        _ = self._secret
 
     async def check(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[CallError | None]:
         return [check_prompt(prompt, self.system, self.context, sampling) for prompt in prompts]
@@ -104,6 +107,10 @@ class HttpTeacher:
                 told = body.whole()[:2000].decode("utf-8", errors="replace")
                 raise status_error(response.status, response.headers, self._secret.strike(told))
             return body.whole()
+
+    @cached_property
+    def _secret(self) -> Secret:
+        return secret_from(self._config.api_key_env, self.name)
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None or self._session.closed:

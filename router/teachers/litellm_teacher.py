@@ -11,7 +11,7 @@ import socket
 import ssl
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from ledger.keys import teacher_key
@@ -22,7 +22,7 @@ from router.teachers.errors import CallError
 from router.teachers.http import check_prompt, dns_error
 from router.teachers.prices import FREE, UNKNOWN, Price, answer_usd, from_recipe, worst_usd
 from router.teachers.protocol import Answer, Sampling, with_system
-from router.teachers.secrets import secret_from
+from router.teachers.secrets import Secret, secret_from
 from router.teachers.statuses import status_error
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ class LitellmTeacher:
         self.revision = config.revision or ""
         self.settings = config.model_dump(exclude_defaults=True, exclude={"licence"})
         self._config = config
-        self._secret = secret_from(config.api_key_env, name)
         self._known_price: Price | None = None
         self.key = teacher_key(
             model=self.model,
@@ -52,6 +51,9 @@ class LitellmTeacher:
             system=config.system or "",
             url=None if config.revision else config.url,
         )
+
+    def require_ready(self) -> None:
+        _ = self._secret
 
     async def check(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[CallError | None]:
         config = self._config
@@ -88,6 +90,10 @@ class LitellmTeacher:
         answer = self._read(response, wire)
         cost = answer_usd(self._price(), answer, self.worst_cost_usd(prompt, sampling))
         return replace(answer, cost_usd=cost, price_source=self._price().source)
+
+    @cached_property
+    def _secret(self) -> Secret:
+        return secret_from(self._config.api_key_env, self.name)
 
     def _arguments(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
         config = self._config

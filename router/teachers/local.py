@@ -61,12 +61,14 @@ class LocalTeacher:
         context: int | None,
         licence: str,
         settings: dict[str, Any],
+        chat_template: str | None = None,
     ) -> None:
         self.name, self.model, self.licence, self.settings = name, model, licence, settings
         self.folder, self.adapter, self.system = folder, adapter, system
         self.dtype, self.batch_size = dtype, batch_size
         self.context = context or _context_of(folder)
-        self.revision = _revision(folder, adapter)
+        self.chat_template = chat_template
+        self.revision = _revision(folder, adapter, chat_template)
         # The revision stands for the model: a folder that was moved is still the same teacher.
         self.key = teacher_key(
             model="", revision=self.revision, kind="local", quantisation=dtype, system=system or ""
@@ -74,6 +76,9 @@ class LocalTeacher:
         self._tokenizer: Any = None
         self._network: Any = None
         self._ids: dict[str, list[int]] = {}  # tokens of prompts that `check` saw, until answered
+
+    def require_ready(self) -> None:
+        """The folder was looked into when it was opened."""
 
     async def check(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[CallError | None]:
         return await _in_thread(lambda: [self._problem(prompt, sampling) for prompt in prompts])
@@ -170,6 +175,8 @@ class LocalTeacher:
                 tokenizer = AutoTokenizer.from_pretrained(
                     self.folder, local_files_only=True, trust_remote_code=False
                 )
+            if self.chat_template is not None:
+                tokenizer.chat_template = self.chat_template
             if not tokenizer.chat_template:
                 raise CallError(
                     "no_chat_template",
@@ -296,9 +303,13 @@ def _context_of(folder: Path) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _revision(folder: Path, adapter: Path | None) -> str:
-    base = folder_hash(folder, IDENTITY)
-    return base if adapter is None else content_key([base, folder_hash(adapter, ADAPTER_IDENTITY)])
+def _revision(folder: Path, adapter: Path | None, chat_template: str | None) -> str:
+    parts = [folder_hash(folder, IDENTITY)]
+    if adapter is not None:
+        parts.append(folder_hash(adapter, ADAPTER_IDENTITY))
+    if chat_template is not None:
+        parts.append(content_key(chat_template))
+    return content_key(parts) if len(parts) > 1 else parts[0]
 
 
 def model_folder(name: str, path: str, base_dir: Path, revision: str | None) -> Path:

@@ -1,7 +1,7 @@
 """Opens teachers: from the recipe's section, or a model folder by its path.
 
-Opening is cheap: it computes the teacher's key and checks what can be checked without weights and
-without the network.
+Opening is cheap: it computes the teacher's key and checks what can be checked without weights,
+without the network and without API keys (`require_ready` asks for those).
 """
 
 from pathlib import Path
@@ -50,8 +50,12 @@ def open_local(
     context: int | None = None,
     licence: str = "unknown",
     revision: str | None = None,
+    chat_template: str | None = None,
 ) -> "LocalTeacher":
-    """A model folder as a teacher, for whoever has one at hand: a student, a baseline."""
+    """A model folder as a teacher, for whoever has one at hand: a student, a baseline.
+
+    `chat_template` is for a folder that has none.
+    """
     from router.teachers.local import LocalTeacher, adapter_folder, model_folder
 
     folder = model_folder(name, str(path), base_dir, revision)
@@ -66,5 +70,6 @@ def open_local(
         batch_size=batch_size,
         context=context,
         licence=licence,
+        chat_template=chat_template,
         settings={key: value for key, value in settings.items() if value is not None},
     )

@@ -79,6 +79,10 @@ class Teacher(Protocol):
     max_in_flight: int  # calls at once
     remote: bool  # a call can hang: the engine puts a deadline on it
 
+    def require_ready(self) -> None:
+        """Raises TeacherUnavailable where something that answering takes, such as a key, is not set."""
+        ...
+
     async def check(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[CallError | None]:
         """For each prompt, why it cannot be sent (too long, not text), or None. Costs nothing."""
         ...

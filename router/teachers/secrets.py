@@ -1,4 +1,4 @@
-"""API keys: read from the environment when a teacher is opened, and shown nowhere."""
+"""API keys: read from the environment when a teacher is first to answer, and shown nowhere."""
 
 import os
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +14,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from ledger.errors import InputError
 from ledger.keys import content_key
 from ledger.mixes import read_manifest
 from ledger.store import Ledger
+from router.teachers import TeacherUnavailable
 from tests.tutelage.small_run import TASKS, small_fields, write_small
 from tutelage import (
     ask,
@@ -203,6 +206,99 @@ def test_the_student_is_a_plain_folder_that_names_its_teachers(home: Path, resul
         assert word in card
     assert (folder / "model.safetensors").is_file()
     assert (folder / "tokenizer.json").is_file()
+
+
+def test_a_finished_run_is_read_without_its_teachers_and_keys(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything but asking the teacher goes by what the run recorded."""
+    teachers = small_fields()["teachers"]
+    for name, teacher in teachers.items():
+        moved = tmp_path / name
+        shutil.copytree(teacher["local"], moved)
+        teacher["local"] = str(moved)
+    path = write_small(tmp_path, teachers=teachers, run="runs/away")
+    run_recipe(path, until="evaluate")
+    for name in teachers:
+        shutil.rmtree(tmp_path / name)
+    run = Path("runs/away")
+    assert write_report(run).is_file()
+    assert explain_route(run, "What is 31 + 12?").explanation.route.teacher == "adder"
+    assert audit_teacher(run, "adder")
+    with pytest.raises(TeacherUnavailable, match="teacher `adder`: there is no folder"):
+        ask(run, "What is 31 + 12?")
+
+
+def test_a_renamed_teacher_buys_nothing_and_is_found_by_its_new_name(home: Path) -> None:
+    teachers = small_fields()["teachers"]
+    teachers["summer"] = teachers.pop("adder")
+    ledger = Ledger(Path("runs/ledger"))
+    before = ledger.rows("SELECT count(*) FROM request")
+    run_recipe(write_small(home, teachers=teachers, run="runs/renamed"), until="mix")
+    write_small(home)
+    assert ledger.rows("SELECT count(*) FROM request") == before
+    found = audit_teacher(Path("runs/renamed"), "summer")
+    assert [one["teacher_id"] for one in found] == [
+        one["teacher_id"] for one in audit_teacher(Path("runs/small"), "adder")
+    ]
+
+
+def test_an_edited_recipe_shows_in_status_and_in_what_is_left_to_do(home: Path) -> None:
+    path = write_small(home, run="runs/edited")
+    run_recipe(path, until="mix")
+    before = {stage.name: stage for stage in run_status(Path("runs/edited")).stages}
+    assert before["mix"].current
+    write_small(home, run="runs/edited", probes={"hold_out": 20, "scorer": "reasoning_gym"})
+    assert run_status(path).edited
+    run_recipe(path, until="route")
+    after = {stage.name: stage for stage in run_status(path).stages}
+    write_small(home)
+    assert after["probe"].current
+    assert after["mix"].seconds is not None
+    assert not after["mix"].current
+    with pytest.raises(InputError, match="has not come through `evaluate` with its recipe"):
+        write_report(Path("runs/edited"))
+
+
+def test_a_preview_says_what_is_still_to_be_bought(home: Path) -> None:
+    path = write_small(home, run="runs/routed", seed=11)
+    run_recipe(path, until="route")
+    with pytest.raises(InputError, match=r"prompts of \w+ are not answered yet: `tutelage run"):
+        preview_mix(path)
+    write_small(home)
+
+
+def test_a_test_item_too_long_for_the_student_stops_before_anything_is_bought(
+    home: Path, tmp_path: Path
+) -> None:
+    loaded = load_recipe(home / "small.yaml")
+    pools = load_pools(loaded.recipe, loaded.base)
+    texts = [f"{item.prompt.text} Please." for item in pools.test]
+    texts[0] += " Word." * 600
+    rows = [
+        {"prompt": text, "task": i.task, "reference": i.reference, "meta": i.meta}
+        for text, i in zip(texts, pools.test, strict=True)
+    ]
+    items = tmp_path / "items.jsonl"
+    items.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = write_small(tmp_path, evaluate={"file": str(items)}, run="runs/long", seed=12)
+    with pytest.raises(InputError, match="1 of 36 test items cannot be answered by the student"):
+        run_recipe(path)
+    assert not Path("runs/long").exists()
+
+
+def test_a_base_without_a_chat_template_is_asked_as_its_student_will_be(
+    home: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(small_fields()["student"]["base"], base)
+    (base / "chat_template.jinja").unlink()
+    student = {**small_fields()["student"], "base": str(base)}
+    speed = {"hold_out": 12, "speed": {"prompts": 2, "max_tokens": 4, "repeats": 1}}
+    path = write_small(tmp_path, student=student, evaluate=speed, run="runs/bare")
+    result = run_recipe(path)
+    assert result["tasks"]["chain_sum"]["baseline"]["n"] == 12
+    assert result["speed"]["baseline"]["tokens"] == 8
 
 
 def start(home: Path, *more: str) -> subprocess.Popen:

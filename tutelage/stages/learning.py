@@ -1,23 +1,23 @@
 """baseline, train and evaluate: the student before, the training, the student after."""
 
+import asyncio
 import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ledger.errors import InputError
 from tutelage.buying import buy_answers, purchase_figures, require_all
 from tutelage.stages.routing import put_prompts
 from tutelage.stages.stage import Output, Stage
 from tutelage.watch import Watch
-from tutelage.workspace import Workspace
+from tutelage.workspace import BASELINE_NAME, STUDENT_NAME, Workspace
 
 if TYPE_CHECKING:
     from evals.summary import Scored
+    from router.teachers.errors import CallError
     from router.teachers.protocol import Teacher
     from trainer.sft import TrainProgress
-
-STUDENT, BASELINE_NAME = "student", "baseline"
-BATCH = 64  # prompts that student and baseline answer together
 
 
 def _test_inputs(workspace: Workspace) -> dict[str, Any]:
@@ -26,21 +26,6 @@ def _test_inputs(workspace: Workspace) -> dict[str, Any]:
         "scorer": workspace.scorer("evaluate"),
         "sampling": [workspace.sampling.key_fields, workspace.sampling.max_tokens],
     }
-
-
-def _open_model(workspace: Workspace, name: str) -> "Teacher":
-    """The student, or the base that it was, as something that answers."""
-    from router.teachers.opening import open_local
-
-    recipe = workspace.recipe.student
-    place = recipe.base if name == BASELINE_NAME else workspace.student_folder
-    return open_local(
-        name,
-        place,
-        base_dir=workspace.base if name == BASELINE_NAME else Path(),
-        batch_size=BATCH,
-        licence=recipe.licence or "unknown",
-    )
 
 
 def _answered(
@@ -68,15 +53,35 @@ def _answered(
     return answered, purchase_figures(workspace, stage, purchase)
 
 
+def refuse_long_items(workspace: Workspace) -> None:
+    """Raises InputError where student or base could not answer a test item, before anything is bought."""
+    model = workspace.baseline
+    prompts = [item.prompt for item in workspace.pools.test]
+
+    async def check() -> "list[CallError | None]":
+        try:
+            return await model.check(prompts, workspace.sampling)
+        finally:
+            await model.close()
+
+    bad = [(p, why) for p, why in zip(prompts, asyncio.run(check()), strict=True) if why]
+    if bad:
+        prompt, why = bad[0]
+        raise InputError(
+            f"evaluate: {len(bad)} of {len(prompts)} test items cannot be answered by the student "
+            f"({workspace.recipe.student.base}), such as {prompt.text[:80]!r}: {why}"
+        )
+
+
 def _baseline_inputs(workspace: Workspace) -> Any:
-    return {**_test_inputs(workspace), "base": workspace.base_revision}
+    return {**_test_inputs(workspace), "base": workspace.baseline.key}
 
 
 def _baseline(workspace: Workspace, watch: Watch) -> Output:
     from evals.summary import put_standings, standings
 
     put_prompts(workspace, workspace.pools.test)
-    model = _open_model(workspace, BASELINE_NAME)
+    model = workspace.baseline
     scored, figures = _answered(workspace, watch, "baseline", {model: workspace.pools.tasks})
     found = standings(scored)
     put_standings(
@@ -99,7 +104,7 @@ def _train_inputs(workspace: Workspace) -> Any:
         "mix": workspace.outputs["mix"]["lock_sha"],
         "plan": workspace.outputs["mix"]["plan_sha"],
         "student": workspace.recipe.student.model_dump(mode="json"),
-        "base": workspace.base_revision,
+        "base": workspace.baseline.key,
         "seed": workspace.recipe.seed,
     }
 
@@ -197,8 +202,8 @@ def _evaluate(workspace: Workspace, watch: Watch) -> Output:
         for name in workspace.recipe.teachers
         if any(name in names for names in compared.values())
     }
-    asked[_open_model(workspace, BASELINE_NAME)] = tasks
-    asked[_open_model(workspace, STUDENT)] = tasks
+    asked[workspace.baseline] = tasks
+    asked[workspace.open_student()] = tasks
     scored, figures = _answered(workspace, watch, "evaluate", asked)
     routed = {task: names[0] for task, names in compared.items()}
     summary = summarise(scored, routed, margin=workspace.recipe.evaluate.within)
@@ -219,7 +224,7 @@ def _speed(workspace: Workspace, watch: Watch, teachers: list[str]) -> dict[str,
     settings = workspace.recipe.evaluate.speed
     if not settings.prompts:
         return {}
-    models = [_open_model(workspace, STUDENT), _open_model(workspace, BASELINE_NAME)]
+    models: list[Teacher] = [workspace.open_student(), workspace.baseline]
     models += [workspace.teachers[name] for name in teachers]
     local: dict[str, SpeedSpec] = {}
     found: dict[str, Any] = {}
@@ -244,7 +249,8 @@ def _speed(workspace: Workspace, watch: Watch, teachers: list[str]) -> dict[str,
 
 def _evaluate_line(output: Output) -> str:
     means = ", ".join(
-        f"{task} {found['models'][STUDENT]['mean']:.3f}" for task, found in output["tasks"].items()
+        f"{task} {found['models'][STUDENT_NAME]['mean']:.3f}"
+        for task, found in output["tasks"].items()
     )
     return f"the student after training: {means}; {output['overall']['reason']}"
 

@@ -118,7 +118,7 @@ def _generate_inputs(workspace: Workspace) -> Any:
         },
         "sampling": [workspace.sampling.key_fields, workspace.sampling.max_tokens],
         "mix": workspace.recipe.mix.model_dump(mode="json"),
-        "student": workspace.base_revision,
+        "student": workspace.baseline.key,
         "seed": workspace.recipe.seed,
     }
 

@@ -145,6 +145,7 @@ def _probe(workspace: Workspace, watch: Watch) -> Output:
                 lengths[name].setdefault(str(item.task), []).append(answer.completion_tokens)
     return {
         **purchase_figures(workspace, "probe", purchase),
+        "teachers": {name: teacher.key for name, teacher in workspace.teachers.items()},
         "scores": scores,
         "strengths": {
             name: {

@@ -40,8 +40,9 @@ def test_unset_key_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         section = config(
             **{kind: "m", "url": "http://127.0.0.1:1/v1", "api_key_env": "NO_SUCH_KEY"}
         )
+        teacher = open_teacher("t", section, Path())  # enough to name it and to price its calls
         with pytest.raises(TeacherUnavailable, match="export NO_SUCH_KEY"):
-            open_teacher("t", section, Path())
+            teacher.require_ready()
 
 
 def test_missing_folder_is_named(tmp_path: Path) -> None:
