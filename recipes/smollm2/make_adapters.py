@@ -23,6 +23,7 @@ from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from reasoning_gym.factory import get_score_answer_fn
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
 
 from recipes.smollm2.families import FAMILIES, SPECIALISTS, Pair, draw, training_items
 from recipes.smollm2.plain_model import convert, file_sha256
@@ -52,6 +53,7 @@ class Made:
 
 def load() -> tuple[Any, Any]:
     """The plain model in float32, and its tokenizer."""
+    logging.disable_progress_bar()
     folder = convert()
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
     return model, AutoTokenizer.from_pretrained(folder)

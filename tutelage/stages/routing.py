@@ -56,15 +56,21 @@ def _classify(workspace: Workspace, watch: Watch) -> Output:
 
 
 def put_prompts(workspace: Workspace, items: list[Item]) -> None:
-    """The prompts' rows, and the licences of their sources."""
+    """The prompts' rows, and the licences of their sources where the recipe says something new."""
     rows: dict[str, list[dict[str, Any]]] = {"prompt": [], "prompt_text": []}
     for item in items:
         for table, part in item.prompt.rows(item.source):
             rows[table].extend(part)
-    sources = {s.name: s.licence for s in workspace.recipe.prompts}
+    known = dict(
+        workspace.ledger.rows(
+            "SELECT subject, licence FROM licence WHERE kind = 'source' "
+            "QUALIFY row_number() OVER (PARTITION BY subject ORDER BY id DESC) = 1"
+        )
+    )
     licences = [
-        {"kind": "source", "subject": subject, "licence": licence, "recorded_at": now_us()}
-        for subject, licence in sources.items()
+        {"kind": "source", "subject": s.name, "licence": s.licence, "recorded_at": now_us()}
+        for s in workspace.recipe.prompts
+        if known.get(s.name) != s.licence
     ]
     workspace.ledger.put_all([*rows.items(), ("licence", licences)])
     workspace.ledger.fold()
