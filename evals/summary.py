@@ -25,12 +25,23 @@ STUDENT, BASELINE = "student", "baseline"
 
 
 class Sampled(Protocol):
-    """An answer with its place in the ledger, such as `router.engine.BoughtAnswer`."""
+    """An answer with its place in the ledger, such as `router.engine.BoughtAnswer`.
+
+    An answer that held nothing has no place there: its `sample_key` is None.
+    """
 
     @property
-    def sample_key(self) -> str: ...
+    def sample_key(self) -> str | None: ...
     @property
     def text(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """A model's answer that held nothing: graded like any other, without a sample."""
+
+    sample_key: None = None
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +101,8 @@ def score_answers(
             if answer is not None:
                 found = _graded(name, answer.text, item)
                 scored[task][model][item.prompt.key] = found
-                rows.append(_score_row(answer.sample_key, name, mark, found))
+                if answer.sample_key is not None:
+                    rows.append(_score_row(answer.sample_key, name, mark, found))
     if rows:
         ledger.put("score", rows)
         ledger.fold()

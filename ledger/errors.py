@@ -3,6 +3,7 @@
 TutelageError                exit code 1
 ├── InputError               exit code 2: a recipe, a file or a value that someone typed
 └── LedgerError              the ledger cannot be opened, read or written as asked
+    ├── BadQuery             a person's SQL that cannot be answered; exit code 2
     ├── LedgerBusy           another run holds it; exit code 3
     └── LedgerDamaged        it is shorter than its head, or of another schema version
 Rooms hang their own errors below these.
@@ -23,6 +24,12 @@ class InputError(TutelageError):
 
 class LedgerError(TutelageError):
     """The ledger cannot be opened, read or written as asked."""
+
+
+class BadQuery(LedgerError):
+    """A query that a person typed cannot be answered."""
+
+    exit_code = 2
 
 
 class LedgerBusy(LedgerError):

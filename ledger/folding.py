@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ledger.errors import LedgerDamaged
 from ledger.inbox import Head
-from ledger.keys import now_us
+from ledger.keys import now_us, prompt_key
 from ledger.schema import BATCH_DDL, META_DDL, SCHEMA_VERSION, TABLES, Table
 
 if TYPE_CHECKING:
@@ -114,6 +114,30 @@ def verify_chain(db: "duckdb.DuckDBPyConnection") -> None:
                 "altered after they were written; restore the file from a backup."
             )
         previous = expected
+
+
+def verify_texts(db: "duckdb.DuckDBPyConnection") -> None:
+    """Holds every prompt and answer against the hash that its narrow row keeps. Raises LedgerDamaged."""
+    altered = first_row(
+        db,
+        "SELECT s.key FROM sample s JOIN sample_text x ON x.sample = s.id "
+        "WHERE sha256(x.text) <> s.text_sha ORDER BY s.id LIMIT 1",
+    )
+    if altered is not None:
+        raise LedgerDamaged(_altered("the answer of sample", altered[0]))
+    prompts = (
+        "SELECT p.key, x.messages, x.tools FROM prompt p JOIN prompt_text x ON x.prompt = p.id"
+    )
+    for key, messages, tools in db.execute(prompts).fetchall():
+        if prompt_key(json.loads(messages), json.loads(tools) if tools else None) != key:
+            raise LedgerDamaged(_altered("prompt", key))
+
+
+def _altered(what: str, key: str) -> str:
+    return (
+        f"{what} {key} does not match its hash: its text was altered after it was written; restore "
+        "the ledger from a backup."
+    )
 
 
 def _touched(db: "duckdb.DuckDBPyConnection", table: str, sequence: int) -> bool:

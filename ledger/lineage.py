@@ -9,6 +9,20 @@ from typing import Any
 from ledger.errors import InputError
 from ledger.store import Ledger
 
+# One row per request: its newest state, and what all its sittings took together.
+REQUESTS = """(
+SELECT key, max(teacher) AS teacher, arg_max(stage, id) AS stage, arg_max(state, id) AS state,
+    sum(attempts) AS attempts, arg_max(prompt_tokens, id) AS prompt_tokens,
+    arg_max(completion_tokens, id) AS completion_tokens, sum(cost_usd) AS cost_usd,
+    arg_max(price_source, id) AS price_source
+FROM request WHERE {where} GROUP BY key)"""
+# The newest licence of a subject that was declared by `until`.
+LICENCE = """(
+SELECT arg_max(licence, id) FROM licence
+WHERE kind = '{kind}' AND subject = {subject} AND recorded_at <= {until})"""
+MIXED_AT = """coalesce((
+SELECT max(m.recorded_at) FROM mix_member b JOIN mix m ON b.mix = m.id WHERE b.sample = s.id),
+'infinity'::TIMESTAMP)"""
 JSON_COLUMNS = ("messages", "tools", "sampling", "settings", "evidence", "detail")
 
 
@@ -30,14 +44,17 @@ def find_sample(ledger: Ledger, prefix: str) -> str:
 
 
 def sample_story(ledger: Ledger, key: str) -> dict[str, Any]:
-    """Everything the ledger knows of one sample: prompt, labels, request, answer, fate."""
+    """Everything the ledger knows of one sample: prompt, labels, request, answer, fate.
+
+    Licences are as they stood when the sample was last mixed, and the newest where it never was.
+    """
+    teacher_licence = LICENCE.format(kind="teacher", subject="t.key", until=MIXED_AT)
+    prompt_licence = LICENCE.format(kind="source", subject="p.source", until=MIXED_AT)
     head = _records(
         ledger,
         "SELECT s.key AS sample, p.key AS prompt, p.source, x.messages, x.tools, t.name AS teacher, "
         "t.key AS teacher_id, t.kind, t.model, t.revision, s.text_sha, s.finish_reason, a.text, "
-        "a.reasoning, (SELECT licence FROM licence WHERE kind = 'teacher' AND subject = t.key "
-        "ORDER BY id DESC LIMIT 1) AS teacher_licence, (SELECT licence FROM licence WHERE "
-        "kind = 'source' AND subject = p.source ORDER BY id DESC LIMIT 1) AS prompt_licence "
+        f"a.reasoning, {teacher_licence} AS teacher_licence, {prompt_licence} AS prompt_licence "
         "FROM sample s JOIN prompt p ON s.prompt = p.id JOIN prompt_text x ON x.prompt = p.id "
         "JOIN teacher t ON s.teacher = t.id LEFT JOIN sample_text a ON a.sample = s.id "
         "WHERE s.key = ?",
@@ -91,32 +108,38 @@ def sample_story(ledger: Ledger, key: str) -> dict[str, Any]:
 
 
 def student_lineage(ledger: Ledger, run: str) -> list[dict[str, Any]]:
-    """The students trained in a run, newest first, each with its mix, teachers and prompt sources."""
+    """The students trained in a run, newest first, each with its mix, teachers and prompt sources.
+
+    Licences are as they stood when the mix was made.
+    """
+    teacher_licence = LICENCE.format(kind="teacher", subject="t.key", until="?::TIMESTAMP")
+    prompt_licence = LICENCE.format(kind="source", subject="p.source", until="?::TIMESTAMP")
     students = _records(
         ledger,
         "SELECT r.id, r.key AS student_run, r.base, r.path, r.weights_sha, r.settings, "
         "r.ended_at::VARCHAR AS ended_at, r.seconds, m.key AS mix, m.path AS mix_path, m.lock_sha, "
-        "m.samples, m.tokens FROM student_run r JOIN mix m ON r.mix = m.id WHERE r.run = ? "
-        "ORDER BY r.id DESC",
+        "m.samples, m.tokens, m.recorded_at::VARCHAR AS mixed_at FROM student_run r "
+        "JOIN mix m ON r.mix = m.id WHERE r.run = ? ORDER BY r.id DESC",
         run,
     )
     for student in students:
-        number = student.pop("id")
+        number, mixed_at = student.pop("id"), student.pop("mixed_at")
         student["teachers"] = _records(
             ledger,
-            "SELECT t.name AS teacher, t.key AS teacher_id, t.model, t.revision, (SELECT licence "
-            "FROM licence WHERE kind = 'teacher' AND subject = t.key ORDER BY id DESC LIMIT 1) AS "
-            "licence, count(*) AS samples, sum(c.times) AS times_seen FROM consumed c "
+            "SELECT t.name AS teacher, t.key AS teacher_id, t.model, t.revision, "
+            f"{teacher_licence} AS licence, count(*) AS samples, sum(c.times) AS times_seen "
+            "FROM consumed c "
             "JOIN sample s ON c.sample = s.id JOIN teacher t ON s.teacher = t.id "
             "WHERE c.student_run = ? GROUP BY ALL ORDER BY samples DESC, teacher",
+            mixed_at,
             number,
         )
         student["sources"] = _records(
             ledger,
-            "SELECT p.source, (SELECT licence FROM licence WHERE kind = 'source' AND "
-            "subject = p.source ORDER BY id DESC LIMIT 1) AS licence, count(*) AS samples "
+            f"SELECT p.source, {prompt_licence} AS licence, count(*) AS samples "
             "FROM consumed c JOIN sample s ON c.sample = s.id JOIN prompt p ON s.prompt = p.id "
             "WHERE c.student_run = ? GROUP BY ALL ORDER BY samples DESC, p.source",
+            mixed_at,
             number,
         )
     return students
@@ -146,8 +169,7 @@ def teacher_lineage(ledger: Ledger, name: str, key: str | None = None) -> list[d
             ledger,
             "SELECT stage, state, count(*) AS requests, sum(attempts) AS attempts, "
             "sum(prompt_tokens) AS prompt_tokens, sum(completion_tokens) AS completion_tokens, "
-            "sum(cost_usd) AS cost_usd FROM (SELECT * FROM request WHERE teacher = ? "
-            "QUALIFY row_number() OVER (PARTITION BY key ORDER BY id DESC) = 1) "
+            f"sum(cost_usd) AS cost_usd FROM {REQUESTS.format(where='teacher = ?')} "
             "GROUP BY stage, state ORDER BY stage, state",
             number,
         )

@@ -21,8 +21,16 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
-from ledger.errors import LedgerBusy, LedgerDamaged, LedgerError
-from ledger.folding import MAX_ROWS, first_row, fold_records, last_batch, prepare, verify_chain
+from ledger.errors import BadQuery, LedgerBusy, LedgerDamaged, LedgerError
+from ledger.folding import (
+    MAX_ROWS,
+    first_row,
+    fold_records,
+    last_batch,
+    prepare,
+    verify_chain,
+    verify_texts,
+)
 from ledger.inbox import Batch, Head, Inbox, read_head
 from ledger.keys import now_us
 
@@ -104,13 +112,22 @@ class Ledger:
         return self._read(lambda db: db.sql(sql, params=list(params)).to_arrow_table())
 
     def table(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-        """Column names and rows of a query, for a person. Read-only, and sealed off from the host."""
+        """Column names and rows of a query, for a person. Read-only, and sealed off from the host.
+
+        Raises BadQuery for one that cannot be answered.
+        """
+        import duckdb
 
         def read(db: "duckdb.DuckDBPyConnection") -> tuple[list[str], list[tuple[Any, ...]]]:
-            if len(db.extract_statements(sql)) != 1:
-                raise LedgerError("give one SQL statement, such as `SELECT count(*) FROM sample`")
-            cursor = db.execute(sql)
-            return [column[0] for column in cursor.description or []], cursor.fetchall()
+            try:
+                if len(db.extract_statements(sql)) != 1:
+                    raise BadQuery("give one SQL statement, such as `SELECT count(*) FROM sample`")
+                cursor = db.execute(sql)
+                return [column[0] for column in cursor.description or []], cursor.fetchall()
+            except duckdb.Error as error:
+                if _is_ctrl_c(error):
+                    raise
+                raise BadQuery(f"the ledger cannot answer that query: {error}") from error
 
         return self._read(read)
 
@@ -131,8 +148,12 @@ class Ledger:
         return None
 
     def verify(self) -> None:
-        """Recomputes the hash chain. Raises LedgerDamaged naming the first batch that was altered."""
+        """Recomputes the hash chain and the hashes of prompts and answers.
+
+        Raises LedgerDamaged naming the first batch, prompt or answer that was altered.
+        """
         self._read(verify_chain)
+        self._read(verify_texts)
 
     def _writer(self) -> Inbox:
         assert self._inbox is not None, "puts and folds happen inside `with ledger.writing(...)`"
@@ -152,6 +173,8 @@ class Ledger:
             try:
                 return query(db)
             except duckdb.Error as error:
+                if _is_ctrl_c(error):
+                    raise
                 raise LedgerError(f"the ledger cannot answer that query: {error}") from error
 
     def _connect_to_read(self) -> "duckdb.DuckDBPyConnection":
@@ -194,7 +217,17 @@ def _patient(
                 f"the ledger's DuckDB file cannot be read: {error}. Restore it from a backup."
             ) from error
     with contextlib.closing(db):
-        yield db
+        try:
+            yield db
+        except (duckdb.Error, RuntimeError) as error:
+            if _is_ctrl_c(error):
+                raise KeyboardInterrupt from error
+            raise
+
+
+def _is_ctrl_c(error: Exception) -> bool:
+    """Whether an error is what DuckDB makes of Ctrl-C, which arrives while it reads or computes."""
+    return "interrupt" in str(error).lower()
 
 
 def _check_head(folder: Path, head: Head, db: "duckdb.DuckDBPyConnection") -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 ENCODE_AT_ONCE = 4096
-NO_CODE = {"trust_remote_code": False}
+LOCAL_AND_NO_CODE = {"trust_remote_code": False, "local_files_only": True}
 
 
 def find_base(base: str, base_dir: Path) -> str:
@@ -47,7 +47,7 @@ def open_tokenizer(base: str, base_dir: Path) -> Any:
 
     place = find_base(base, base_dir)
     with quiet(), _loading(base):
-        tokenizer = AutoTokenizer.from_pretrained(place, **NO_CODE)
+        tokenizer = AutoTokenizer.from_pretrained(place, **LOCAL_AND_NO_CODE)
     if not getattr(tokenizer, "is_fast", False):
         raise BadBase(
             f"student.base {base!r} has a tokenizer without tokenizer.json, by which text cannot "
@@ -59,15 +59,14 @@ def open_tokenizer(base: str, base_dir: Path) -> Any:
     return tokenizer
 
 
-def lent_template(base: str, base_dir: Path) -> str | None:
+def lent_template(folder: Path) -> str | None:
     """The chat template that a base without one is asked and trained by; None where it has its own."""
-    place = find_base(base, base_dir)
-    if _names_template(Path(place)):
+    if _names_template(folder):
         return None
     from transformers import AutoTokenizer
 
-    with quiet(), _loading(base):
-        tokenizer = AutoTokenizer.from_pretrained(place, **NO_CODE)
+    with quiet(), _loading(str(folder)):
+        tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL_AND_NO_CODE)
     return None if _own_template(tokenizer) else _plain_template(tokenizer)
 
 
@@ -90,7 +89,7 @@ def load_model(place: str, weights: "torch.dtype") -> Any:
 
     with quiet(), _loading(place):
         return AutoModelForCausalLM.from_pretrained(
-            place, dtype=weights, use_safetensors=True, **NO_CODE
+            place, dtype=weights, use_safetensors=True, **LOCAL_AND_NO_CODE
         )
 
 
@@ -101,7 +100,7 @@ def revision(place: str) -> str:
     from transformers import AutoConfig
 
     with quiet(), _loading(place):
-        config = AutoConfig.from_pretrained(place, **NO_CODE)
+        config = AutoConfig.from_pretrained(place, **LOCAL_AND_NO_CODE)
     return str(config._commit_hash)
 
 
@@ -132,7 +131,7 @@ def _loading(base: str) -> Iterator[None]:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise BadBase(
             f"student.base {base!r} cannot be loaded: {reason} Give a folder with safetensors and "
-            "tokenizer.json, or a hub id that can be reached or is in the hub's cache."
+            "tokenizer.json, or a hub id that is in the hub's cache (`hf download ID`)."
         ) from error
 
 

@@ -76,6 +76,7 @@ def explain_route(run: Path, prompt: str) -> Explained:
     question = Prompt.of(_text(prompt))
     workspace = open_run(run)
     require_stage(workspace, "route")
+    workspace.refuse_other_prompts()
     return Explained(_explanation(workspace, question))
 
 
@@ -84,6 +85,7 @@ def ask(run: Path, prompt: str) -> Asked:
     question = Prompt.of(_text(prompt))
     workspace = open_run(run)
     require_stage(workspace, "train")
+    workspace.refuse_other_prompts()
     explanation = _explanation(workspace, question)
     teacher = workspace.open_teacher(explanation.route.teacher)
     teacher.require_ready()

@@ -1,5 +1,6 @@
 """Audits: the ledger's lineage, for a run that is named by its folder or recipe."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,21 @@ def audit_verify(run: Path) -> int:
     ledger = open_run(run).ledger
     ledger.verify()
     return int(ledger.rows("SELECT count(*) FROM batch")[0][0])
+
+
+def as_records(columns: list[str], rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
+    """A query's rows as JSON can hold them: no column is lost to its name, NaN and infinity are null."""
+    names = [
+        name if columns.index(name) == place else f"{name}_{place + 1}"
+        for place, name in enumerate(columns)
+    ]
+    return [
+        {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in zip(names, row, strict=True)
+        }
+        for row in rows
+    ]
 
 
 def as_lines(record: Any, indent: str = "") -> Iterator[str]:

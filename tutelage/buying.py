@@ -8,10 +8,12 @@ from tutelage.watch import Watch
 from tutelage.workspace import Workspace
 
 if TYPE_CHECKING:
+    from evals.summary import Nothing
     from router.engine import BoughtAnswer, Progress, Purchase, Request
     from router.teachers.protocol import Teacher
 
     Answers = dict[tuple[str, str, int], BoughtAnswer]
+    Measured = dict[tuple[str, str, int], BoughtAnswer | Nothing]
 
 
 class AnswersMissing(TutelageError):
@@ -44,8 +46,40 @@ def buy_answers(
     return answers(workspace.ledger, requests, models, workspace.sampling), purchase
 
 
+def measured_answers(
+    workspace: Workspace,
+    watch: Watch,
+    stage: str,
+    requests: "Sequence[Request]",
+    models: "Mapping[str, Teacher]",
+) -> "tuple[Measured, Purchase]":
+    """What `buy_answers` gives, for grading: an answer that held nothing is one too, and counts 0."""
+    from evals.summary import Nothing
+    from router.engine import came_empty
+
+    found, purchase = buy_answers(workspace, watch, stage, requests, models)
+    empty = came_empty(workspace.ledger, requests, models, workspace.sampling)
+    return {**dict.fromkeys(empty, Nothing()), **found}, purchase
+
+
+def require_teachers(
+    requests: "Sequence[Request]", found: "Measured", purchase: "Purchase", stage: str
+) -> None:
+    """Raises AnswersMissing where a teacher answered nothing at all: it may be the strongest."""
+    asked = dict.fromkeys(request.teacher for request in requests)
+    silent = [name for name in asked if not any(teacher == name for _, teacher, _ in found)]
+    if silent:
+        failures = purchase.failures.items()
+        own = [pair for pair in failures if pair[1].teacher == silent[0]] or list(failures)
+        why = f" ({own[0][0]}: {own[0][1].example})" if own else ""
+        raise AnswersMissing(
+            f"{stage}: teacher {silent[0]} answered none of its prompts{why}. What was bought is "
+            "kept: mend the cause and run again, or take the teacher out of the recipe."
+        )
+
+
 def require_all(
-    requests: "Sequence[Request]", found: "Answers", purchase: "Purchase", stage: str
+    requests: "Sequence[Request]", found: "Measured", purchase: "Purchase", stage: str
 ) -> None:
     """Raises AnswersMissing where a measurement would stand on only some of its items."""
     missing = [r for r in requests if (r.prompt.key, r.teacher, r.n) not in found]

@@ -155,7 +155,11 @@ def route(
     _show(explained.as_dict(), as_json, explained.lines)
 
 
-@app.command(epilog=_example('tutelage ask runs/quickstart "What is 12 + 30?"'))
+@app.command(
+    epilog=_example(
+        'tutelage ask runs/quickstart "Spell this word backward (example: sun -> nus): moon"'
+    )
+)
 def ask(
     run: RunPath,
     prompt: Annotated[str, typer.Argument(help="The prompt to ask.")],
@@ -220,16 +224,17 @@ def audit_sql(
     as_json: AsJson = False,
 ) -> None:
     """Ask the ledger anything in SQL; read-only, and sealed off from this machine's files."""
+    from tutelage.auditing import as_records, visible
     from tutelage.auditing import audit_sql as look
 
     columns, rows = look(run, query)
     if as_json:
-        records = [dict(zip(columns, row, strict=True)) for row in rows]
-        print(json.dumps(records, indent=2, ensure_ascii=False, default=str))
+        print(json.dumps(as_records(columns, rows), indent=2, ensure_ascii=False, default=str))
         return
     from tutelage.terminal import as_table, stdout_console
 
-    stdout_console().print(as_table("", columns, [[str(v) for v in row] for row in rows]))
+    names = [visible(name) for name in columns]
+    stdout_console().print(as_table("", names, [[visible(v) for v in row] for row in rows]))
 
 
 @app.command(epilog=_example("tutelage doctor recipes/hosted.yaml"))

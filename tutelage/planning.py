@@ -15,12 +15,18 @@ import yaml
 
 from ledger.errors import InputError, LedgerError, TutelageError
 from ledger.prompts import Item
-from mixer.quota import Need, needs
+from mixer.quota import Need
 from tutelage.pipeline import find_done
 from tutelage.recipe import load_recipe
 from tutelage.stages import STAGES
 from tutelage.stages.learning import compared_teachers
-from tutelage.stages.making import FIRST_GUESS_TOKENS, UNSURE, refuse_small_pool
+from tutelage.stages.making import (
+    FIRST_GUESS_TOKENS,
+    UNSURE,
+    mix_needs,
+    refuse_small_pool,
+    short_tasks,
+)
 from tutelage.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -71,7 +77,6 @@ def check_recipe(path: Path) -> Checked:
     """Checks a recipe and everything it reads. Raises RecipeError, or InputError for its files."""
     workspace = Workspace.of(load_recipe(path))
     recipe, pools = workspace.recipe, workspace.pools
-    needs(recipe.mix, [*pools.tasks, UNSURE])
     refuse_small_pool(workspace)
     for name in ("probes", "evaluate"):
         workspace.scorer(name)
@@ -96,8 +101,8 @@ def _check_routes(workspace: Workspace) -> None:
     for task in workspace.recipe.route.to:
         if task not in known:
             raise InputError(
-                f"route.to names task {task!r}, which has no examples; the tasks are "
-                f"{', '.join(workspace.pools.tasks)}"
+                f"{workspace.loaded.at('route', 'to', task)}: task {task!r} has no examples; the "
+                f"tasks are {', '.join(workspace.pools.tasks)}"
             )
 
 
@@ -118,6 +123,16 @@ def _warnings(workspace: Workspace) -> Iterator[str]:
     for source in recipe.prompts:
         if source.licence == "unknown":
             yield f"prompts of {source.name} have licence `unknown`"
+    yield from _short_by_source(workspace)
+
+
+def _short_by_source(workspace: Workspace) -> list[str]:
+    """Tasks that lack prompts by what the prompt files say; nothing where they leave tasks open."""
+    tasks = [item.task for item in workspace.pools.train]
+    if None in tasks:
+        return []
+    short = short_tasks(workspace, Counter(str(task) for task in tasks))
+    return [f"mix: {told}; add prompts, or change its shares" for told in short]
 
 
 @dataclass(slots=True)
@@ -236,7 +251,7 @@ class _Planner:
         """By the tasks that prompts carry, or equal parts; each task at its dearest open teacher."""
         from router.engine import Request
 
-        wanted = needs(self.workspace.recipe.mix, [*self.workspace.pools.tasks, UNSURE])
+        wanted = mix_needs(self.workspace)
         by_task: dict[str, list[Item]] = {}
         for item in self.workspace.in_seeded_order(self.workspace.pools.train):
             by_task.setdefault(item.task or "", []).append(item)
@@ -246,6 +261,7 @@ class _Planner:
             items = (by_task.get(task) or by_task.get("") or [])[:answers]
             parts.append(f"{answers:,} {task}")
             requests += [Request(item.prompt, self._teacher_for(task)) for item in items]
+        self.notes += _short_by_source(self.workspace)
         return self._bought("generate", requests, f"answers: {', '.join(parts)}")
 
     def _teacher_for(self, task: str) -> str:

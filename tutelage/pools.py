@@ -28,6 +28,12 @@ class Pools:
         """The tasks that the examples name, sorted."""
         return sorted({item.task for item in self.examples if item.task is not None})
 
+    @property
+    def key(self) -> str:
+        """A key over all prompts, by set."""
+        sets = (self.train, self.examples, self.probes, self.test)
+        return content_key([[item.prompt.key for item in items] for items in sets])
+
     def fingerprint(self, name: str) -> str:
         """A key over one set: its prompts, tasks, references and notes for scorers."""
         items: list[Item] = getattr(self, name)

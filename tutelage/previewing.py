@@ -53,11 +53,13 @@ def preview_mix(place: Path) -> Preview:
 
     if place.is_file():  # as the recipe stands now, over what the ledger has
         workspace = Workspace.of(load_recipe(place))
-        find_done(workspace, "route")
+        find_done(workspace, "generate", settled=False)
+        require_stage(workspace, "route")
     else:
         workspace = open_run(place)
-    require_stage(workspace, "route")
-    candidates = list(preview_candidates(workspace))
+        require_stage(workspace, "route")
+        workspace.refuse_other_prompts()
+    candidates = preview_candidates(workspace)
     try:
         blend = preview(
             workspace.recipe.mix,
@@ -81,6 +83,6 @@ def _to_be_bought(
     if not open_:
         return ""
     return (
-        f"\n{', '.join(open_)} are not answered yet: `tutelage run {workspace.loaded.path} "
-        "--until generate` buys what the mix needs."
+        f"\n{', '.join(open_)} are not answered yet: "
+        f"`{workspace.loaded.command('run', '--until', 'generate')}` buys what the mix needs."
     )

@@ -4,6 +4,7 @@
 """
 
 import difflib
+import shlex
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,14 @@ from tutelage.sources import PromptSource
 from tutelage.strict_yaml import Document, Location, RecipeError, load
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+
+
+class Misplaced(ValueError):
+    """A broken rule between two places of a recipe; `location` is the one to mend."""
+
+    def __init__(self, location: Location, told: str) -> None:
+        super().__init__(told)
+        self.location = location
 
 
 class Recipe(Section):
@@ -81,16 +90,14 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _known_teachers(self) -> Self:
         selected = self.mix.select.teachers if self.mix.select else None
-        for key, names in (
-            ("route.to", self.route.to.values() if self.route.to else ()),
-            ("mix.from.teachers", selected or ()),
-        ):
-            for name in names:
-                if name not in self.teachers:
-                    raise ValueError(
-                        f"{key} names teacher {name!r}, which `teachers:` has not"
-                        + did_you_mean(name, list(self.teachers))
-                    )
+        named: list[tuple[Location, str]] = [
+            (("route", "to", task), name) for task, name in self.route.to.items()
+        ]
+        named += [(("mix", "from", "teachers", n), name) for n, name in enumerate(selected or ())]
+        for location, name in named:
+            if name not in self.teachers:
+                told = f"{name!r} is no teacher of this recipe"
+                raise Misplaced(location, told + did_you_mean(name, list(self.teachers)))
         return self
 
     @property
@@ -106,11 +113,13 @@ class Recipe(Section):
 
 @dataclass(frozen=True, slots=True)
 class LoadedRecipe:
-    """A checked recipe, with the file that it came from."""
+    """A checked recipe, the file that it came from, and the options that overrode it."""
 
     recipe: Recipe
     path: Path
     text: str
+    document: Document
+    options: tuple[str, ...] = ()
 
     @property
     def base(self) -> Path:
@@ -122,6 +131,18 @@ class LoadedRecipe:
         """A key over the recipe with every default filled in, but for where its run stands."""
         return content_key(self.recipe.model_dump(mode="json", by_alias=True, exclude={"run"}))
 
+    def command(self, name: str, *more: str) -> str:
+        """What to type to do something with this recipe, as it was called: `tutelage NAME …`."""
+        return shlex.join(["tutelage", name, str(self.path), *self.options, *more])
+
+    def line(self, *location: str | int) -> str:
+        """The file:line of a value, or of the nearest thing around it."""
+        return f"{self.path}:{self.document.line(location)}"
+
+    def at(self, *location: str | int) -> str:
+        """The beginning of an error about a value: file:line and the key."""
+        return f"{self.line(*location)}: {'.'.join(map(str, location))}"
+
 
 def load_recipe(
     path: Path, *, seed: int | None = None, run: str | None = None, origin: Path | None = None
@@ -132,14 +153,16 @@ def load_recipe(
     value = document.value
     if not isinstance(value, dict):
         raise RecipeError(f"{path}:1: a recipe is a mapping of keys such as `name:` and `prompts:`")
+    options: list[str] = []
     for key, override in (("seed", seed), ("run", run)):
         if override is not None:
             value[key] = override
+            options += [f"--{key}", str(override)]
     try:
         recipe = Recipe.model_validate(value)
     except ValidationError as error:
         raise RecipeError("\n".join(_messages(error, document))) from None
-    return LoadedRecipe(recipe, origin or path, path.read_text("utf-8"))
+    return LoadedRecipe(recipe, origin or path, document.text, document, tuple(options))
 
 
 def did_you_mean(word: str, known: list[str]) -> str:
@@ -152,12 +175,17 @@ def _messages(error: ValidationError, document: Document) -> list[str]:
     """One line for each broken rule, in the order of the file. Of a union's branches the nearest speaks."""
     found: dict[str, tuple[int, str]] = {}
     for problem in _nearest_branches(error, document):
-        location = _location(problem["loc"], document)
+        location = _location_of(problem, document)
         line = document.line(location)
         where = ".".join(str(part) for part in location) or "recipe"
         text = f"{document.path}:{line}: {where}: {_explain(problem, location)}"
         found.setdefault(text, (line, text))
     return [text for _, text in sorted(found.values())]
+
+
+def _location_of(problem: Any, document: Document) -> Location:
+    told = problem.get("ctx", {}).get("error")
+    return told.location if isinstance(told, Misplaced) else _location(problem["loc"], document)
 
 
 def _nearest_branches(error: ValidationError, document: Document) -> Iterator[Any]:

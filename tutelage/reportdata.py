@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from ledger.lineage import REQUESTS, sample_story
 from ledger.prompts import Item
 from tutelage.report.data import (
     Command,
@@ -228,8 +229,7 @@ def _costs(workspace: Workspace) -> tuple[TeacherCost, ...]:
         "SELECT t.key, count(*), coalesce(sum(r.prompt_tokens), 0), "
         "coalesce(sum(r.completion_tokens), 0), sum(r.cost_usd), "
         "coalesce(string_agg(DISTINCT r.price_source, ', '), '') "
-        "FROM (SELECT * FROM request WHERE run = ? "
-        "QUALIFY row_number() OVER (PARTITION BY key ORDER BY id DESC) = 1) r "
+        f"FROM {REQUESTS.format(where='run = ?')} r "
         "JOIN teacher t ON r.teacher = t.id WHERE list_contains(?, t.key) "
         "GROUP BY t.key ORDER BY t.key",
         [workspace.run, list(names)],
@@ -240,8 +240,6 @@ def _costs(workspace: Workspace) -> tuple[TeacherCost, ...]:
 
 def _story(workspace: Workspace, strengths: tuple[Strength, ...]) -> Story | None:
     """The way of the mix's first sample, from prompt to student."""
-    from ledger.lineage import sample_story
-
     rows = workspace.ledger.rows(
         "SELECT s.key FROM mix_member b JOIN mix m ON b.mix = m.id JOIN sample s ON b.sample = s.id "
         "WHERE m.key = ? ORDER BY b.position LIMIT 1",

@@ -129,5 +129,5 @@ def _next(workspace: Workspace, result: dict[str, Any]) -> list[str]:
     return [
         f'tutelage ask {run} "{prompt}"',
         f"tutelage audit student {run}",
-        f"tutelage plan {workspace.loaded.path}   # edit it, see what changes",
+        f"{workspace.loaded.command('plan')}   # edit it, see what changes",
     ]

@@ -1,11 +1,13 @@
 """What a run's folder says of itself: the recipe as it ran, and the stages it has come through with it.
 
-Whoever reads a run (status, report, ask, audits) goes by this note, so reading needs neither the
-teachers nor the prompt files nor an API key to find out what is there.
+Whoever reads a run (status, report, ask, audits) goes by this note, so that finding out what is
+there needs neither the teachers nor an API key.
 """
 
+import contextlib
 import json
-from dataclasses import asdict, dataclass, field
+import os
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ledger.errors import InputError, TutelageError
@@ -17,39 +19,64 @@ RECIPE_COPY, NOTE = "recipe.yaml", "run.json"
 
 @dataclass(frozen=True, slots=True)
 class RunNote:
-    """Where the recipe stands, its key with the seed as run, and the key of each stage done with it."""
+    """Where the recipe stands, its key, seed and options as run, and the key of each stage done with it."""
 
     recipe: str
     recipe_key: str
     seed: int
+    options: list[str] = field(default_factory=list)
     stages: dict[str, str] = field(default_factory=dict)
 
 
 def read_note(folder: Path) -> RunNote | None:
-    """The note in a run's folder, or None where no run has begun there."""
+    """The note in a run's folder, or None where no run has begun there. Raises InputError if torn."""
     path = folder / NOTE
-    return RunNote(**json.loads(path.read_text("utf-8"))) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        return RunNote(**json.loads(path.read_text("utf-8")))
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"{path} is not a run's note ({error}): remove it and run the recipe again; what the "
+            "ledger has is not done twice"
+        ) from error
 
 
 def begin(loaded: LoadedRecipe) -> None:
     """Makes the run's folder with the recipe's copy and a note; the same recipe keeps its stages.
 
-    Raises TutelageError where the folder cannot be written.
+    Raises InputError where the folder cannot be written.
     """
     folder = loaded.recipe.folder
     place = str(loaded.path.resolve())
+    earlier: RunNote | None = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        earlier = read_note(folder)
+        with contextlib.suppress(InputError):  # a torn note is written anew
+            earlier = read_note(folder)
         same = earlier is not None and earlier.recipe_key == loaded.key
         stages = earlier.stages if earlier is not None and same else {}
         write_atomically(folder / RECIPE_COPY, loaded.text.encode())
-        _write(folder, RunNote(place, loaded.key, loaded.recipe.seed, stages))
+        note = RunNote(place, loaded.key, loaded.recipe.seed, list(loaded.options), stages)
+        _write(folder, note)
     except OSError as error:
-        raise TutelageError(
-            f"the run folder {folder} cannot be written ({error.strerror}): make it writable, "
-            "or give another with --run"
-        ) from error
+        raise _unwritable(folder, error.strerror) from error
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Raises InputError where a run's folder could not be made or written, without making it."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise _unwritable(folder, f"{there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise _unwritable(folder, "Permission denied")
+
+
+def _unwritable(folder: Path, why: str | None) -> InputError:
+    return InputError(
+        f"the run folder {folder} cannot be written ({why}): make it writable, or give another "
+        "with --run"
+    )
 
 
 def came_through(folder: Path, keys: dict[str, str]) -> None:
@@ -60,7 +87,7 @@ def came_through(folder: Path, keys: dict[str, str]) -> None:
     note, newest = read_note(folder), list(keys)[-1]
     assert note is not None
     if note.stages.get(newest) != keys[newest]:
-        _write(folder, RunNote(note.recipe, note.recipe_key, note.seed, dict(keys)))
+        _write(folder, replace(note, stages=dict(keys)))
 
 
 def load_run(place: Path) -> tuple[LoadedRecipe, RunNote]:
@@ -69,9 +96,11 @@ def load_run(place: Path) -> tuple[LoadedRecipe, RunNote]:
     Raises InputError where there is neither, or the recipe's run has not begun.
     """
     folder = load_recipe(place).recipe.folder if place.is_file() else place
+    if folder.name in ("", ".."):  # such as `.`, from inside
+        folder = folder.resolve()
     note = read_note(folder)
     if note is None and place.is_file():
-        raise InputError(f"{folder} has not begun: `tutelage run {place}`")
+        raise InputError(f"{folder} has not begun: `{load_recipe(place).command('run')}`")
     if note is None:
         raise InputError(
             f"{place} is neither a recipe file nor the folder of a run: give recipes/NAME.yaml or "
@@ -79,7 +108,7 @@ def load_run(place: Path) -> tuple[LoadedRecipe, RunNote]:
         )
     origin = Path(note.recipe)
     loaded = load_recipe(folder / RECIPE_COPY, origin=origin, seed=note.seed, run=str(folder))
-    return loaded, note
+    return replace(loaded, options=tuple(note.options)), note
 
 
 def was_edited(loaded: LoadedRecipe, note: RunNote) -> bool:

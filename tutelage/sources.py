@@ -112,8 +112,9 @@ def read_file(path: Path, source: str, licence: str, skipped: Skipped | None) ->
                     continue
                 try:
                     items.append(_item(line, source, licence))
-                except ValueError as error:
-                    reason = f"{path}:{number}: {error}"
+                except (ValueError, RecursionError) as error:
+                    deep = isinstance(error, RecursionError)
+                    reason = f"{path}:{number}: {'nested too deeply' if deep else error}"
                     if skipped is None:
                         raise BadRow(
                             f"{reason}. Mend the line, or write `on_bad_row: skip` in the recipe."
@@ -134,7 +135,7 @@ def _item(line: bytes, source: str, licence: str) -> Item:
     row = json.loads(line.decode("utf-8"), parse_constant=_no_constant)
     if not isinstance(row, dict):
         raise ValueError(f"a line must be a JSON object, not {type(row).__name__}")
-    prompt = Prompt(_messages(row), tuple(row["tools"]) if row.get("tools") else None)
+    prompt = Prompt(_messages(row), _tools(row))
     chars = sum(len(message["content"]) for message in prompt.messages)
     if chars > MAX_PROMPT_CHARS:
         raise ValueError(f"a prompt of {chars:,} characters; the limit is {MAX_PROMPT_CHARS:,}")
@@ -146,6 +147,15 @@ def _item(line: bytes, source: str, licence: str) -> Item:
         reference = json.dumps(reference, ensure_ascii=False)
     _refuse_surrogates(row)
     return Item(prompt, source, licence, task, reference, meta)
+
+
+def _tools(row: dict[str, Any]) -> tuple[dict[str, Any], ...] | None:
+    tools = row.get("tools")
+    if not tools:
+        return None
+    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
+        raise ValueError(f"`tools` must be a list of objects, not {tools!r:.60}")
+    return tuple(tools)
 
 
 def _messages(row: dict[str, Any]) -> tuple[dict[str, str], ...]:

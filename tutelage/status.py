@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ledger.errors import InputError
+from ledger.lineage import REQUESTS
 from tutelage.pipeline import STAGE_NAMES
 from tutelage.runfolder import load_run, was_edited
 from tutelage.workspace import Workspace, open_run, require_stage
@@ -29,11 +30,12 @@ class StageStatus:
 class Status:
     """A run as the ledger has it now. `waiting` rows are durable but not folded yet.
 
-    `edited`: the recipe file says something else now than when it ran.
+    `edited`: the recipe file says something else now than when it ran. `plan` is what to type then.
     """
 
     run: str
     recipe: str
+    plan: str
     edited: bool
     holder: dict[str, Any] | None
     stages: list[StageStatus]
@@ -72,9 +74,7 @@ class Status:
         if self.waiting:
             lines.append(f"{self.waiting:,} rows wait in the inbox: durable, folded soon")
         if self.edited:
-            lines.append(
-                f"{self.recipe} was edited since; `tutelage plan {self.recipe}` says what a run would do"
-            )
+            lines.append(f"{self.recipe} was edited since; `{self.plan}` says what a run would do")
         return lines
 
 
@@ -84,7 +84,9 @@ def run_status(run: Path) -> Status:
     workspace = Workspace.of(loaded)
     ledger, name = workspace.ledger, workspace.run
     if not ledger.database.exists():
-        raise InputError(f"{name} has no ledger yet: `tutelage run {loaded.path}` goes on")
+        raise InputError(
+            f"there is no ledger in {ledger.folder}: `{loaded.command('run')}` makes it"
+        )
     done: dict[str, StageStatus] = {}
     for stage, seconds, ended_at, key in ledger.rows(
         "SELECT name, seconds, strftime(ended_at, '%Y-%m-%d %H:%M:%S'), inputs FROM stage "
@@ -96,14 +98,14 @@ def run_status(run: Path) -> Status:
             done[stage] = StageStatus(stage, seconds, ended_at, current)
     requests = ledger.arrow(
         "SELECT t.name AS teacher, r.stage, r.state, count(*) AS requests, "
-        "coalesce(sum(r.cost_usd), 0) AS cost_usd FROM (SELECT * FROM request WHERE run = ? "
-        "QUALIFY row_number() OVER (PARTITION BY key ORDER BY id DESC) = 1) r "
+        f"coalesce(sum(r.cost_usd), 0) AS cost_usd FROM {REQUESTS.format(where='run = ?')} r "
         "JOIN teacher t ON r.teacher = t.id GROUP BY ALL ORDER BY r.stage, t.name, r.state",
         [name],
     ).to_pylist()
     return Status(
         run=name,
         recipe=note.recipe,
+        plan=loaded.command("plan"),
         edited=was_edited(loaded, note),
         holder=ledger.holder(),
         stages=[
@@ -121,4 +123,5 @@ def write_report(run: Path) -> Path:
 
     workspace = open_run(run)
     require_stage(workspace, "evaluate")
+    workspace.refuse_other_prompts()
     return write_page(workspace)

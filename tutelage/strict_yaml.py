@@ -14,7 +14,7 @@ import yaml
 
 from ledger.errors import InputError
 
-MAX_BYTES = 1_000_000
+MAX_BYTES, MAX_DEPTH, MAX_DIGITS = 1_000_000, 40, 40
 Location = tuple[str | int, ...]
 
 WHOLE = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
@@ -35,6 +35,7 @@ class Document:
     """A parsed file: plain values, and the line (from 1) of every value and of every key."""
 
     path: Path
+    text: str
     value: Any
     lines: dict[Location, int]
 
@@ -50,7 +51,12 @@ def load(path: Path) -> Document:
     text = _read(path)
     fail = _failer(path)
     try:
+        depth = 0
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                raise fail(event, f"more than {MAX_DEPTH} levels deep, which no recipe needs")
             if isinstance(event, yaml.AliasEvent):
                 raise fail(event, f"alias *{event.anchor}: aliases are not allowed; write it out")
             if (tag := getattr(event, "tag", None)) is not None:
@@ -65,7 +71,7 @@ def load(path: Path) -> Document:
     if node is None:
         raise RecipeError(f"{path}:1: the file is empty; `tutelage init` writes one to start from")
     lines: dict[Location, int] = {}
-    return Document(path, _value(node, (), lines, fail), lines)
+    return Document(path, text, _value(node, (), lines, fail), lines)
 
 
 def _read(path: Path) -> str:
@@ -115,6 +121,8 @@ def _value(
 
 def _scalar(node: yaml.ScalarNode, fail: Callable[[Any, str], RecipeError]) -> Any:
     text = node.value
+    if "\0" in text:
+        raise fail(node, "holds a NUL character; remove it")
     if node.style is not None:
         return text
     if text in ("", "~", "null"):
@@ -131,6 +139,8 @@ def _scalar(node: yaml.ScalarNode, fail: Callable[[Any, str], RecipeError]) -> A
         )
     if NOT_A_NUMBER.fullmatch(text):
         raise fail(node, f"{text} is no number that a recipe can use")
+    if len(text) > MAX_DIGITS and (WHOLE.fullmatch(text) or FLOAT.fullmatch(text)):
+        raise fail(node, f"a number of {len(text):,} characters, which no recipe needs")
     if WHOLE.fullmatch(text):
         return int(text.replace("_", ""))
     if FLOAT.fullmatch(text):

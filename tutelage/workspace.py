@@ -100,18 +100,18 @@ class Workspace:
     @cached_property
     def baseline(self) -> "LocalTeacher":
         """The student's base, as something that answers. Raises BadBase or TeacherUnavailable."""
-        from router.teachers.opening import open_local
+        from router.teachers.opening import find_model, open_local
         from trainer.base import find_base, lent_template
 
         student = self.recipe.student
         find_base(student.base, self.base)
+        folder = find_model(BASELINE_NAME, student.base, self.base)
         return open_local(
             BASELINE_NAME,
-            student.base,
-            base_dir=self.base,
+            folder,
             batch_size=OWN_BATCH,
             licence=student.licence or "unknown",
-            chat_template=lent_template(student.base, self.base),
+            chat_template=lent_template(folder),
         )
 
     def open_student(self) -> "LocalTeacher":
@@ -120,6 +120,15 @@ class Workspace:
 
         licence = self.recipe.student.licence or "unknown"
         return open_local(STUDENT_NAME, self.student_folder, batch_size=OWN_BATCH, licence=licence)
+
+    def refuse_other_prompts(self) -> None:
+        """Raises InputError where the recipe's files do not give the prompts that this run had."""
+        if self.pools.key != self.outputs["classify"]["prompts"]:
+            raise InputError(
+                f"the prompts of {self.loaded.path} are not those that {self.folder} ran with: a file "
+                f"that it reads was edited. Bring it back, or run again: "
+                f"`{self.loaded.command('run')}`"
+            )
 
     def scorer(self, name: str) -> "dict[str, str]":
         """By task, the scorer of `probes` or `evaluate`."""
@@ -164,5 +173,5 @@ def require_stage(workspace: Workspace, name: str) -> None:
     if name not in workspace.outputs:
         raise InputError(
             f"{workspace.folder} has not come through `{name}` with its recipe yet: "
-            f"tutelage run {workspace.loaded.path}"
+            f"`{workspace.loaded.command('run')}`"
         )

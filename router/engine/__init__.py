@@ -4,7 +4,14 @@ from router.engine.budget import NoBudget, UnknownPrice
 from router.engine.buy import buy
 from router.engine.config import GenerateConfig
 from router.engine.progress import Failure, Progress, Purchase, TeacherProgress
-from router.engine.requests import BoughtAnswer, Request, answers, sampling_of, unbought
+from router.engine.requests import (
+    BoughtAnswer,
+    Request,
+    answers,
+    came_empty,
+    sampling_of,
+    unbought,
+)
 
 __all__ = [
     "BoughtAnswer",
@@ -18,6 +25,7 @@ __all__ = [
     "UnknownPrice",
     "answers",
     "buy",
+    "came_empty",
     "sampling_of",
     "unbought",
 ]

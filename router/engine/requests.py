@@ -126,6 +126,28 @@ def answers(
     return bought
 
 
+def came_empty(
+    ledger: Ledger,
+    requests: Sequence[Request],
+    teachers: Mapping[str, Teacher],
+    sampling: Sampling,
+) -> set[tuple[str, str, int]]:
+    """Those of `requests` whose last answer held nothing: no sample, yet a model's answer to grade."""
+    keys = sorted({teacher.key for teacher in teachers.values()})
+    rows = ledger.rows(
+        "SELECT r.key FROM request r JOIN teacher t ON r.teacher = t.id "
+        "WHERE t.key IN (SELECT unnest(?::VARCHAR[])) GROUP BY r.key "
+        "HAVING arg_max(r.error_class, r.id) = 'empty' AND arg_max(r.state, r.id) = 'invalid'",
+        [keys],
+    )
+    empty = {row[0] for row in rows}
+    return {
+        (request.prompt.key, request.teacher, request.n)
+        for request in requests
+        if _key(request, teachers, sampling) in empty
+    }
+
+
 def _samples(ledger: Ledger, teachers: Iterable[Teacher]) -> dict[str, tuple[str, str]]:
     """By request key, the newest sample's key and text."""
     rows = ledger.rows(

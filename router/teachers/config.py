@@ -19,6 +19,19 @@ ONLY_FOR = {
     "api_key_env": ("vllm", "http", "litellm"),
     "allow_model_names": ("vllm", "http", "litellm"),
 }
+# LiteLLM provider -> the variables that may hold its key.
+PROVIDER_KEYS = {
+    "anthropic": ("ANTHROPIC_API_KEY",),
+    "cohere": ("COHERE_API_KEY", "CO_API_KEY"),
+    "deepseek": ("DEEPSEEK_API_KEY",),
+    "gemini": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+    "groq": ("GROQ_API_KEY",),
+    "mistral": ("MISTRAL_API_KEY",),
+    "openai": ("OPENAI_API_KEY",),
+    "openrouter": ("OPENROUTER_API_KEY", "OR_API_KEY"),
+    "together_ai": ("TOGETHERAI_API_KEY", "TOGETHER_API_KEY", "TOGETHER_AI_API_KEY"),
+    "xai": ("XAI_API_KEY",),
+}
 
 
 class Price(Section):
@@ -113,6 +126,15 @@ class TeacherConfig(Section):
     def kind(self) -> str:
         """Which of the four kinds this teacher is."""
         return next(kind for kind in KINDS if getattr(self, kind) is not None)
+
+    @property
+    def key_variables(self) -> tuple[str, ...]:
+        """The environment variables of which one must hold this teacher's API key, where known."""
+        if self.api_key_env:
+            return (self.api_key_env,)
+        if self.kind != "litellm" or self.url:
+            return ()
+        return PROVIDER_KEYS.get(self.model.split("/")[0], ())
 
     @property
     def model(self) -> str:

@@ -53,7 +53,9 @@ class LitellmTeacher:
         )
 
     def require_ready(self) -> None:
-        _ = self._secret
+        names = self._config.key_variables
+        if names and not any(os.environ.get(name, "").strip() for name in names):
+            secret_from(names[0], self.name)
 
     async def check(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[CallError | None]:
         config = self._config

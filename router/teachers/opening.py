@@ -38,6 +38,16 @@ def open_teacher(name: str, config: TeacherConfig, base_dir: Path) -> Teacher:
     return HttpTeacher(name, config)
 
 
+def find_model(name: str, path: str, base_dir: Path, revision: str | None = None) -> Path:
+    """The folder that a model's `path` names: under `base_dir`, or in the hub cache.
+
+    Raises TeacherUnavailable; nothing is fetched.
+    """
+    from router.teachers.local import model_folder
+
+    return model_folder(name, path, base_dir, revision)
+
+
 def open_local(
     name: str,
     path: str | Path,

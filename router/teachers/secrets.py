@@ -37,7 +37,7 @@ def secret_from(variable: str | None, teacher: str) -> Secret:
     value = os.environ.get(variable, "").strip()
     if not value:
         raise TeacherUnavailable(
-            f"teacher `{teacher}` needs the environment variable {variable} (`api_key_env`), which "
+            f"teacher `{teacher}` needs an API key in the environment variable {variable}, which "
             f"is not set: `export {variable}=…` and run again."
         )
     if not value.isascii() or not value.isprintable():

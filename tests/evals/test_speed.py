@@ -129,6 +129,7 @@ def test_peak_memory_is_not_handed_down_by_a_large_parent() -> None:
 
 def test_a_child_ends_with_its_parent(model: Path) -> None:
     job = {"folder": str(model), "adapter": None, "dtype": "auto", "max_tokens": 3, "batch_size": 2}
+    job["chat_template"] = None
     chats = [{"conversation": [{"role": "user", "content": "hi"}], "tools": None}]
     child = subprocess.Popen(
         [sys.executable, "-m", "evals.speed_child"],

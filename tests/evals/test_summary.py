@@ -10,6 +10,7 @@ import pytest
 from evals.scorers import BadScorer, Score
 from evals.stats import wilson
 from evals.summary import (
+    Nothing,
     Scored,
     put_standings,
     put_summary,
@@ -113,6 +114,13 @@ def test_another_reference_adds_a_score(ledger: Ledger) -> None:
     score_answers(ledger, answers, ITEMS[:1], {"maths": "numeric"})
     score_answers(ledger, answers, [item("2 + 2", "maths", "5")], {"maths": "numeric"})
     assert ledger.rows("SELECT value FROM score ORDER BY value") == [(0.0,), (1.0,)]
+
+
+def test_an_answer_that_held_nothing_counts_0_and_leaves_no_row(ledger: Ledger) -> None:
+    key = (ITEMS[0].prompt.key, "a", 0)
+    scored = score_answers(ledger, {key: Nothing()}, ITEMS[:1], {"maths": "numeric"})
+    assert scored["maths"]["a"][ITEMS[0].prompt.key] == Score(0.0, extracted=False)
+    assert ledger.rows("SELECT * FROM score") == []
 
 
 def test_an_item_that_does_not_fit_its_scorer_is_named(ledger: Ledger) -> None:

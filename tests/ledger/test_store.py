@@ -283,6 +283,17 @@ def test_an_altered_row_breaks_the_chain(tmp_path: Path) -> None:
         ledger.verify()
 
 
+def test_an_altered_text_does_not_match_its_hash(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    with ledger.writing("test"):
+        put_prompts(ledger, ["one", "two"])
+    db = duckdb.connect(str(tmp_path / DATABASE))
+    db.execute("UPDATE prompt_text SET messages = replace(messages, 'two', 'forged')")
+    db.close()
+    with pytest.raises(LedgerDamaged, match="its text was altered"):
+        ledger.verify()
+
+
 @pytest.mark.parametrize(
     "sql",
     [

@@ -16,6 +16,9 @@ from ledger.store import Ledger
 from tests.tutelage.recipes import TEACHER, write_recipe
 from tutelage.cli import app
 
+QUICKSTART = Path(__file__).parents[2] / "recipes" / "quickstart"
+FEW = {"retries": 0, "max_tokens": 5}
+
 
 def run(*words: str, cwd: Path, code: int = 0) -> str:
     """Runs the command in a process of its own; returns what it printed."""
@@ -130,8 +133,8 @@ def test_a_second_run_on_the_same_ledger_is_told_who_holds_it(tmp_path: Path) ->
 def test_a_run_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     write_recipe(tmp_path, run="blocked/run")
     (tmp_path / "blocked").write_text("a file where a folder should be")
-    said = run("run", "recipe.yaml", "--until", "classify", cwd=tmp_path, code=1)
-    assert "blocked/ledger cannot be written" in said
+    said = run("run", "recipe.yaml", "--until", "classify", cwd=tmp_path, code=2)
+    assert "blocked/run cannot be written" in said
 
 
 @pytest.fixture
@@ -154,9 +157,9 @@ def test_a_run_folder_without_write_permission_is_named(
     tmp_path: Path, locked_folder: Path
 ) -> None:
     write_recipe(tmp_path, run="locked/run")
-    said = run("run", "recipe.yaml", "--until", "classify", cwd=tmp_path, code=1)
-    assert "locked/ledger cannot be written" in said
-    assert "give `run:` another folder" in said
+    said = run("run", "recipe.yaml", "--until", "classify", cwd=tmp_path, code=2)
+    assert "locked/run cannot be written" in said
+    assert "give another with --run" in said
 
 
 def test_a_ledger_of_another_schema_version_is_refused(tmp_path: Path) -> None:
@@ -178,14 +181,57 @@ def test_a_broken_prompt_line_stops_before_anything_is_spent(tmp_path: Path) -> 
     assert not (tmp_path / "runs" / "ledger" / "ledger.duckdb").exists()
 
 
-def test_a_teacher_that_is_down_or_lacks_its_key_stops_before_the_mix(tmp_path: Path) -> None:
-    two = {"one": TEACHER, "two": {**TEACHER, "http": "n"}}
-    write_recipe(tmp_path, teachers=two, generate={"retries": 0, "max_tokens": 5})
-    said = run("run", "recipe.yaml", "--until", "route", cwd=tmp_path, code=2)
-    assert "no probe of any teacher" in said
+def test_a_teacher_that_is_down_or_lacks_its_key_stops_before_it_is_routed_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    up = {"local": str(QUICKSTART / "generalist"), "licence": "Apache-2.0"}
+    write_recipe(tmp_path, teachers={"up": up, "down": TEACHER}, generate=FEW)
+    said = run("run", "recipe.yaml", "--until", "route", cwd=tmp_path, code=1)
+    assert "teacher down answered none of its prompts (connection_refused" in said
     keyed = {"litellm": "openai/gpt-4o-mini", "licence": "x", "api_key_env": "NOT_SET_ANYWHERE"}
     write_recipe(tmp_path, teachers={"one": keyed})
     assert "NOT_SET_ANYWHERE" in run("run", "recipe.yaml", cwd=tmp_path, code=2)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    write_recipe(tmp_path, teachers={"one": {"litellm": "openai/gpt-4o-mini", "licence": "x"}})
+    assert "OPENAI_API_KEY" in run("run", "recipe.yaml", cwd=tmp_path, code=2)
+    assert "OPENAI_API_KEY" in run("check", "recipe.yaml", cwd=tmp_path)
+
+
+def test_check_and_plan_reach_for_no_model_hub(tmp_path: Path) -> None:
+    """A hub id that is not in the cache is said; not even an unreachable hub is asked."""
+    write_recipe(tmp_path, student={"base": "nobody/nothing"})
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    for word in ("check", "plan"):
+        ended = subprocess.run(
+            [sys.executable, "-m", "tutelage", word, "recipe.yaml"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            env={**environment, "HF_ENDPOINT": "http://127.0.0.1:8", "HF_HOME": str(tmp_path)},
+        )
+        assert ended.returncode == 0, ended.stderr
+        assert "127.0.0.1:8" not in ended.stdout + ended.stderr
+    assert "hf download nobody/nothing" in run("check", "recipe.yaml", cwd=tmp_path)
+
+
+def test_shares_beyond_the_prompts_are_said_by_check_and_plan(tmp_path: Path) -> None:
+    write_recipe(
+        tmp_path, mix={"unit": "samples", "total": 16, "shares": {"red": 0.9, "blue": 0.1}}
+    )
+    for word in ("check", "plan"):
+        said = run(word, "recipe.yaml", cwd=tmp_path)
+        assert "red needs 14 different prompts at least, and 13 are there" in " ".join(said.split())
+
+
+def test_an_unknown_task_is_named_with_its_line(tmp_path: Path) -> None:
+    write_recipe(tmp_path, mix={"unit": "samples", "total": 9, "shares": {"redd": 1}})
+    assert "recipe.yaml:24: mix: shares name task 'redd'" in run(
+        "check", "recipe.yaml", cwd=tmp_path, code=2
+    )
+    fixed = {"policy": "fixed", "to": {"greem": "one"}}
+    write_recipe(tmp_path, route=fixed)
+    said = run("check", "recipe.yaml", cwd=tmp_path, code=2)
+    assert "route.to.greem: task 'greem' has no examples" in said
 
 
 def test_a_local_teacher_that_does_not_exist_is_named(tmp_path: Path) -> None:

@@ -229,6 +229,62 @@ def test_a_finished_run_is_read_without_its_teachers_and_keys(
         ask(run, "What is 31 + 12?")
 
 
+def test_an_edited_prompt_file_is_noticed_by_whoever_reads_the_run(
+    home: Path, tmp_path: Path
+) -> None:
+    loaded = load_recipe(home / "small.yaml")
+    pools = load_pools(loaded.recipe, loaded.base)
+    everything = (*pools.train, *pools.examples, *pools.probes, *pools.test)
+    lines = [
+        json.dumps({"prompt": i.prompt.text, "task": i.task, "reference": i.reference}) + "\n"
+        for i in everything
+    ]
+    (tmp_path / "prompts.jsonl").write_text("".join(lines))
+    source = {"file": str(tmp_path / "prompts.jsonl"), "licence": "Apache-2.0"}
+    probes = {"hold_out": 30, "scorer": "exact"}
+    run_recipe(
+        write_small(tmp_path, prompts=[source], probes=probes, run="runs/filed"), until="generate"
+    )
+    run = Path("runs/filed")
+    assert explain_route(run, "What is 31 + 12?").explanation.route.teacher == "adder"
+    (tmp_path / "prompts.jsonl").write_text("".join(lines[3:]))
+    for look in (preview_mix, lambda place: explain_route(place, "What is 31 + 12?")):
+        with pytest.raises(InputError, match="a file that it reads was edited"):
+            look(run)
+
+
+def test_a_preview_of_a_finished_run_is_its_mix(home: Path, result: dict) -> None:
+    blend = preview_mix(Path("runs/small")).blend
+    assert (blend.samples, blend.tokens) == (result["mix"]["samples"], result["mix"]["tokens"])
+
+
+def test_audits_keep_the_licences_of_the_day_the_mix_was_made(home: Path) -> None:
+    teachers = small_fields()["teachers"]
+    teachers["adder"]["licence"] = "proprietary"
+    prompts = [{**source, "licence": "CC-BY-NC-4.0"} for source in small_fields()["prompts"]]
+    path = write_small(home, teachers=teachers, prompts=prompts, run="runs/other")
+    run_recipe(path, until="route")
+    write_small(home)
+    student = audit_student(Path("runs/small"))[0]
+    licences = {row["licence"] for row in (*student["teachers"], *student["sources"])}
+    assert licences == {"Apache-2.0"}
+    run_recipe(path := write_small(home, teachers=teachers, prompts=prompts, run="runs/other"))
+    write_small(home)
+    sources = audit_student(Path("runs/other"))[0]["sources"]
+    assert {row["licence"] for row in sources} == {"CC-BY-NC-4.0"}
+
+
+def test_the_report_is_written_again_when_only_the_recipes_words_change(home: Path) -> None:
+    path = write_small(home)
+    path.write_text(path.read_text() + "# a remark\n")
+    watch = Recorder()
+    run_recipe(path, watch=watch)
+    assert watch.worked == ["report"]
+    assert "# a remark" in (home / "runs/small/report.html").read_text("utf-8")
+    write_small(home)
+    run_recipe(path)
+
+
 def test_a_renamed_teacher_buys_nothing_and_is_found_by_its_new_name(home: Path) -> None:
     teachers = small_fields()["teachers"]
     teachers["summer"] = teachers.pop("adder")

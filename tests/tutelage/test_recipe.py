@@ -85,7 +85,11 @@ def test_top_level_errors_name_line_and_remedy(tmp_path: Path, text: str, expect
             "int",
         ),
         ({"student": {"base": "b", "signal": "logit"}}, "student.signal", "hard"),
-        ({"route": {"policy": "fixed", "to": {"red": "two"}}}, "", "route.to names teacher 'two'"),
+        (
+            {"route": {"policy": "fixed", "to": {"red": "two"}}},
+            "route.to.red",
+            "'two' is no teacher of this recipe; known are one",
+        ),
     ],
 )
 def test_errors_inside_sections_name_the_key(

@@ -54,6 +54,33 @@ def test_a_run_is_found_by_folder_and_recipe_with_the_seed_it_ran_with(recipe: P
         assert not was_edited(loaded, note)
 
 
+def test_hints_carry_the_options_of_the_run(recipe: Path, tmp_path: Path) -> None:
+    elsewhere = str(tmp_path / "runs" / "seed 8")
+    begin(load_recipe(recipe, seed=8, run=elsewhere))
+    loaded, _ = load_run(Path(elsewhere))
+    assert loaded.command("run") == f"tutelage run {recipe} --seed 8 --run '{elsewhere}'"
+
+
+def test_a_run_is_found_from_inside_its_folder(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(load_recipe(recipe))
+    monkeypatch.chdir(load_recipe(recipe).recipe.folder)
+    loaded, _ = load_run(Path())
+    assert loaded.recipe.folder == Path.cwd()
+
+
+@pytest.mark.parametrize("torn", ["", "{", "[]", '{"recipe": 1}'])
+def test_a_torn_note_is_named_and_made_anew_by_a_run(recipe: Path, torn: str) -> None:
+    folder = load_recipe(recipe).recipe.folder
+    begin(load_recipe(recipe))
+    (folder / "run.json").write_text(torn)
+    with pytest.raises(InputError, match="is not a run's note"):
+        load_run(folder)
+    begin(load_recipe(recipe))
+    assert stages_of(recipe) == {}
+
+
 def test_an_edit_of_the_recipe_is_seen_and_the_copy_still_read(recipe: Path) -> None:
     begin(load_recipe(recipe))
     recipe.write_text(recipe.read_text("utf-8").replace("total: 10", "total: 9"))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ledger.errors import InputError
-from tutelage.buying import buy_answers, purchase_figures, require_all
+from tutelage.buying import measured_answers, purchase_figures, require_all
 from tutelage.stages.routing import put_prompts
 from tutelage.stages.stage import Output, Stage
 from tutelage.watch import Watch
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from router.teachers.errors import CallError
     from router.teachers.protocol import Teacher
     from trainer.sft import TrainProgress
+
+NOT_LEARNT = {"licence", "checkpoint_every"}  # what of `student:` leaves the weights as they are
 
 
 def _test_inputs(workspace: Workspace) -> dict[str, Any]:
@@ -43,7 +45,7 @@ def _answered(
         if item.task in tasks
     ]
     models = {model.name: model for model in asked}
-    found, purchase = buy_answers(workspace, watch, stage, requests, models)
+    found, purchase = measured_answers(workspace, watch, stage, requests, models)
     require_all(requests, found, purchase, stage)
     scored = score_answers(workspace.ledger, found, items, workspace.scorer("evaluate"))
     answered = {
@@ -103,7 +105,7 @@ def _train_inputs(workspace: Workspace) -> Any:
     return {
         "mix": workspace.outputs["mix"]["lock_sha"],
         "plan": workspace.outputs["mix"]["plan_sha"],
-        "student": workspace.recipe.student.model_dump(mode="json"),
+        "student": workspace.recipe.student.model_dump(mode="json", exclude=NOT_LEARNT),
         "base": workspace.baseline.key,
         "seed": workspace.recipe.seed,
     }

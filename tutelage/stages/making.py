@@ -1,7 +1,7 @@
 """generate and mix: the routed teachers answer what the mix needs, and the mix is written."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +9,7 @@ from ledger.errors import InputError
 from ledger.mixes import MixDamaged, read_manifest
 from ledger.prompts import Item
 from tutelage.buying import AnswersMissing, buy_answers, cost_usd
+from tutelage.stages.routing import declare_sources
 from tutelage.stages.stage import Output, Stage
 from tutelage.watch import Watch
 from tutelage.workspace import Workspace
@@ -90,16 +91,46 @@ def mix_tasks(workspace: Workspace) -> list[str]:
 
 def refuse_small_pool(workspace: Workspace) -> None:
     """Raises InputError where the prompts cannot be enough, before anything is bought."""
-    from mixer.quota import needs
-
     mix = workspace.recipe.mix
-    least = {task: need.at_least for task, need in needs(mix, mix_tasks(workspace)).items()}
+    least = {task: need.at_least for task, need in mix_needs(workspace).items()}
     there = len(workspace.pools.train)
     if mix.unit == "samples" and sum(least.values()) > there:
         raise InputError(
-            f"mix.total: {mix.total:,} samples need {sum(least.values()):,} different prompts at "
-            f"least, but there are {there:,} to train on: add prompts, lower `total`, or allow more "
-            "repeats by `max_repeats`"
+            f"{workspace.loaded.at('mix', 'total')}: {mix.total:,} samples need "
+            f"{sum(least.values()):,} different prompts at least, but there are {there:,} to train "
+            "on: add prompts, lower `total`, or allow more repeats by `max_repeats`"
+        )
+
+
+def mix_needs(workspace: Workspace) -> "dict[str, Need]":
+    """What the mix needs of each task. Raises InputError, with file:line, for a task it has not."""
+    from mixer import UnknownTask
+    from mixer.quota import needs
+
+    try:
+        return needs(workspace.recipe.mix, mix_tasks(workspace))
+    except UnknownTask as error:
+        raise InputError(f"{workspace.loaded.line('mix', 'shares')}: {error}") from error
+
+
+def short_tasks(workspace: Workspace, there: Mapping[str, int]) -> list[str]:
+    """What the mix needs of a task beyond the different prompts that are there; by samples only."""
+    if workspace.recipe.mix.unit != "samples":
+        return []
+    return [
+        f"{task} needs {need.at_least:,} different prompts at least, and {there.get(task, 0):,} "
+        "are there"
+        for task, need in mix_needs(workspace).items()
+        if need.at_least > there.get(task, 0)
+    ]
+
+
+def _refuse_short_tasks(workspace: Workspace, by_task: dict[str, list[Item]]) -> None:
+    """Raises InputError where a task has too few prompts by the classifier's word, before buying."""
+    if short := short_tasks(workspace, {task: len(items) for task, items in by_task.items()}):
+        raise InputError(
+            f"{workspace.loaded.at('mix')}: {'; '.join(short)}, as the classifier labelled them: "
+            "add prompts, lower the share or `total`, or allow more repeats by `max_repeats`"
         )
 
 
@@ -129,6 +160,7 @@ def _generate(workspace: Workspace, watch: Watch) -> Output:
     from mixer import still_needed
 
     by_task, tasks = labelled(workspace), mix_tasks(workspace)
+    _refuse_short_tasks(workspace, by_task)
     taken: dict[str, int] = {}
     states: Counter[str] = Counter()
     purchase = None
@@ -212,7 +244,12 @@ def _mix_inputs(workspace: Workspace) -> Any:
 
 def _mix(workspace: Workspace, watch: Watch) -> Output:
     from mixer import build
+    from router.teachers.protocol import register
 
+    # Another recipe on this ledger may have said otherwise since; audits go by what stands now.
+    declare_sources(workspace)
+    for teacher in workspace.teachers.values():
+        register(workspace.ledger, teacher)
     key = workspace.keys["mix"]
     folder = Path("mix") / key[:12]
     manifest = build(
@@ -270,7 +307,9 @@ MIX = Stage(
 )
 
 
-def preview_candidates(workspace: Workspace) -> "Iterator[Candidate]":
-    """What a preview mixes before `generate` is through: every routed answer that is there."""
+def preview_candidates(workspace: Workspace) -> "list[Candidate]":
+    """What a preview mixes: what `generate` took, and before that every routed answer there is."""
+    if "generate" in workspace.outputs:
+        return candidates(workspace, workspace.outputs["generate"]["taken"])
     by_task = labelled(workspace)
-    yield from candidates(workspace, {task: len(items) for task, items in by_task.items()})
+    return candidates(workspace, {task: len(items) for task, items in by_task.items()})

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ledger.keys import write_atomically
+from ledger.keys import content_key, write_atomically
 from tutelage.result import build_result
 from tutelage.stages.stage import Output, Stage
 from tutelage.watch import Watch
@@ -27,7 +27,7 @@ def write_page(workspace: Workspace) -> Path:
 
 
 def _inputs(workspace: Workspace) -> Any:
-    return dict(workspace.keys)
+    return {**workspace.keys, "recipe": content_key(workspace.loaded.text)}
 
 
 def _work(workspace: Workspace, _: Watch) -> Output:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ledger.keys import content_key, now_us
 from ledger.prompts import Item
-from tutelage.buying import buy_answers, purchase_figures
+from tutelage.buying import measured_answers, purchase_figures, require_teachers
 from tutelage.stages.stage import Output, Stage
 from tutelage.watch import Watch
 from tutelage.workspace import Workspace
@@ -48,6 +48,7 @@ def _classify(workspace: Workspace, watch: Watch) -> Output:
     right = sum(a.best_task == i.task for a, i in zip(seen, pools.probes, strict=True))
     return {
         "classifier": classifier.version,
+        "prompts": pools.key,
         "temperature": classifier.temperature,
         "tasks": dict(sorted(Counter(label.task for label in labels).items())),
         "probes_right": right,
@@ -56,24 +57,32 @@ def _classify(workspace: Workspace, watch: Watch) -> Output:
 
 
 def put_prompts(workspace: Workspace, items: list[Item]) -> None:
-    """The prompts' rows, and the licences of their sources where the recipe says something new."""
+    """The prompts' rows, and the licences of their sources."""
     rows: dict[str, list[dict[str, Any]]] = {"prompt": [], "prompt_text": []}
     for item in items:
         for table, part in item.prompt.rows(item.source):
             rows[table].extend(part)
+    workspace.ledger.put_all(list(rows.items()))
+    workspace.ledger.fold()
+    declare_sources(workspace)
+
+
+def declare_sources(workspace: Workspace) -> None:
+    """The licences of the prompts' sources, where the ledger's newest word on them is another."""
     known = dict(
         workspace.ledger.rows(
             "SELECT subject, licence FROM licence WHERE kind = 'source' "
             "QUALIFY row_number() OVER (PARTITION BY subject ORDER BY id DESC) = 1"
         )
     )
-    licences = [
+    rows = [
         {"kind": "source", "subject": s.name, "licence": s.licence, "recorded_at": now_us()}
         for s in workspace.recipe.prompts
         if known.get(s.name) != s.licence
     ]
-    workspace.ledger.put_all([*rows.items(), ("licence", licences)])
-    workspace.ledger.fold()
+    if rows:
+        workspace.ledger.put("licence", rows)
+        workspace.ledger.fold()
 
 
 def fitted_classifier(workspace: Workspace, watch: Watch) -> "TaskClassifier":
@@ -133,11 +142,13 @@ def _probe_inputs(workspace: Workspace) -> Any:
 def _probe(workspace: Workspace, watch: Watch) -> Output:
     from evals.summary import score_answers, values
     from router.deciding import estimate
+    from router.engine import BoughtAnswer
 
     items, names = workspace.pools.probes, list(workspace.recipe.teachers)
     put_prompts(workspace, items)
     requests = probe_requests(workspace)
-    found, purchase = buy_answers(workspace, watch, "probe", requests, workspace.teachers)
+    found, purchase = measured_answers(workspace, watch, "probe", requests, workspace.teachers)
+    require_teachers(requests, found, purchase, "probe")
     scores = values(score_answers(workspace.ledger, found, items, workspace.scorer("probes")))
     by_teacher = {
         name: {task: list(scores[task].get(name, {}).values()) for task in scores} for name in names
@@ -147,7 +158,7 @@ def _probe(workspace: Workspace, watch: Watch) -> Output:
     for item in items:
         for name in names:
             answer = found.get((item.prompt.key, name, 0))
-            if answer is not None and answer.completion_tokens is not None:
+            if isinstance(answer, BoughtAnswer) and answer.completion_tokens is not None:
                 lengths[name].setdefault(str(item.task), []).append(answer.completion_tokens)
     return {
         **purchase_figures(workspace, "probe", purchase),

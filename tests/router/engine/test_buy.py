@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from ledger.errors import LedgerError
+from ledger.lineage import teacher_lineage
 from ledger.prompts import Prompt
 from ledger.store import Ledger
 from router.engine import (
@@ -24,6 +25,7 @@ from router.engine import (
     UnknownPrice,
     answers,
     buy,
+    came_empty,
     pacing,
     sampling_of,
     unbought,
@@ -96,6 +98,34 @@ def test_each_request_is_bought_once_in_a_run_and_across_runs(
         key: answer.text for (key, _, _), answer in bought.items()
     }
     assert unbought(requests, teachers, ledger, sampling_of(settings())) == []
+
+
+def test_an_empty_answer_is_told_apart_from_one_that_never_came(
+    server: FaultServer, ledger: Ledger, http_teacher: MakeTeacher, put_prompts: PutPrompts
+) -> None:
+    teachers = {"t": http_teacher(server)}
+    requests = all_of(put_prompts(3))
+    faults = {"prompt 0": content(""), "prompt 1": body(b"<html>")}
+    server.rule = lambda call: faults.get(call.prompt)
+    order(ledger, teachers, requests, retries=0)
+    sampling = sampling_of(settings())
+    assert came_empty(ledger, requests, teachers, sampling) == {(requests[0].prompt.key, "t", 0)}
+    faults.clear()
+    order(ledger, teachers, requests)
+    assert came_empty(ledger, requests, teachers, sampling) == set()
+
+
+def test_the_money_of_every_sitting_counts(
+    server: FaultServer, ledger: Ledger, http_teacher: MakeTeacher, put_prompts: PutPrompts
+) -> None:
+    teachers = {"t": http_teacher(server, price=PRICE, budget_usd=9.0)}
+    requests = all_of(put_prompts(1))
+    server.script(body(b"{broken"))
+    order(ledger, teachers, requests, retries=0)
+    order(ledger, teachers, requests)
+    (asked,) = teacher_lineage(ledger, "t")[0]["requests"]
+    assert (asked["state"], asked["requests"], asked["attempts"]) == ("done", 1, 2)
+    assert asked["cost_usd"] == pytest.approx(0.008 + 0.005)  # the worst case, then 5 tokens
 
 
 def test_ledger_tells_the_whole_request(
