@@ -28,10 +28,11 @@ class Terminal(Watch):
         self._task: TaskID | None = None
         self._stage = ""
         self._said = 0.0
+        self._first: tuple[float, float] | None = None  # when and how far a stage's first progress was
 
     def stage_begins(self, name: str, what: str) -> None:
         self._stage = name
-        self._said = time.monotonic()
+        self._said, self._first = time.monotonic(), None
         if not self.console.is_terminal:
             self._line(f"{name:<9} {what} …")
             return
@@ -52,7 +53,18 @@ class Terminal(Watch):
         elif time.monotonic() - self._said > PLAIN_LINE_S:
             self._said = time.monotonic()
             share = f"{done / total:4.0%} " if total else ""
-            self._line(f"{self._stage:<9} {share}{text}")
+            self._line(f"{self._stage:<9} {share}{text}{self._time_left(done, total)}")
+
+    def _time_left(self, done: float, total: float) -> str:
+        """By the pace since the first progress of this stage; nothing where that says too little."""
+        if self._first is None or done < self._first[1]:
+            self._first = (time.monotonic(), done)
+        began, before = self._first
+        elapsed, gained = time.monotonic() - began, done - before
+        if elapsed < PLAIN_LINE_S or not gained:
+            return ""
+        left_s = elapsed / gained * (total - done)
+        return f", {left_s / 60:.0f} min left" if left_s >= 90 else f", {left_s:.0f} s left"
 
     def stage_ends(self, name: str, summary: str, seconds: float) -> None:
         self._stop_bar()

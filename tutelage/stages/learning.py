@@ -145,8 +145,10 @@ def _show_training(watch: Watch, progress: "TrainProgress") -> None:
     if progress.note:
         watch.note(progress.note)
         return
-    text = f"step {progress.step:,}/{progress.steps:,}, loss {progress.loss:.3f}, "
-    watch.progress(progress.step, progress.steps, text + f"{progress.steps_per_s:.1f} steps/s")
+    rate = progress.steps_per_s
+    pace = f"{rate:.1f} steps/s" if rate >= 1 or not rate else f"{1 / rate:.1f} s a step"
+    text = f"step {progress.step:,}/{progress.steps:,}, loss {progress.loss:.3f}, {pace}"
+    watch.progress(progress.step, progress.steps, text)
 
 
 def _student_is_there(workspace: Workspace, output: Output) -> bool:
