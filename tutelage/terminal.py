@@ -28,7 +28,8 @@ class Terminal(Watch):
         self._task: TaskID | None = None
         self._stage = ""
         self._said = 0.0
-        self._first: tuple[float, float] | None = None  # when and how far a stage's first progress was
+        # When and how far a stage's first progress was.
+        self._first: tuple[float, float] | None = None
 
     def stage_begins(self, name: str, what: str) -> None:
         self._stage = name
