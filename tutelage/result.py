@@ -99,10 +99,14 @@ def _sentence(result: dict[str, Any]) -> str:
 
 def _cost_line(workspace: Workspace, result: dict[str, Any]) -> str:
     total = sum(result["cost_usd"].values())
-    query = "SELECT count(DISTINCT key) FROM request WHERE run = ?"
-    answers = workspace.ledger.rows(query, [workspace.run])[0][0]
+    query = (
+        "SELECT count(DISTINCT r.key) FROM request r JOIN teacher t ON r.teacher = t.id "
+        "WHERE r.run = ? AND list_contains(?, t.key)"
+    )
+    teachers = list(workspace.outputs["probe"]["teachers"].values())
+    answers = workspace.ledger.rows(query, [workspace.run, teachers])[0][0]
     seconds = sum(result["stages_s"].values())
-    return f"${total:.2f} for {answers:,} answers; {seconds:,.0f} s of work in all"
+    return f"${total:.2f} for {answers:,} answers of teachers; {seconds:,.0f} s of work in all"
 
 
 def speed_line(result: dict[str, Any]) -> str:
