@@ -227,7 +227,14 @@ def _patient(
 
 def _is_ctrl_c(error: Exception) -> bool:
     """Whether an error is what DuckDB makes of Ctrl-C, which arrives while it reads or computes."""
-    return "interrupt" in str(error).lower()
+    import duckdb
+
+    told = str(error)
+    return (
+        isinstance(error, duckdb.InterruptException)
+        or told.startswith("Query interrupted")
+        or "failed: KeyboardInterrupt" in told
+    )
 
 
 def _check_head(folder: Path, head: Head, db: "duckdb.DuckDBPyConnection") -> None:

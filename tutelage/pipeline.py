@@ -110,8 +110,9 @@ def _preflight(workspace: Workspace, stages: set[str], watch: Watch) -> None:
             f"{skipped.count} lines left out (on_bad_row: skip), such as {skipped.reasons[0]}"
         )
     if "probe" in stages:
-        for teacher in workspace.teachers.values():
-            if not _is_done(PROBE, workspace):
+        teachers = workspace.teachers.values()
+        if not _is_done(PROBE, workspace):
+            for teacher in teachers:
                 teacher.require_ready()
     if "generate" in stages:
         _ = workspace.baseline

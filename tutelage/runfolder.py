@@ -19,12 +19,11 @@ RECIPE_COPY, NOTE = "recipe.yaml", "run.json"
 
 @dataclass(frozen=True, slots=True)
 class RunNote:
-    """Where the recipe stands, its key, seed and options as run, and the key of each stage done with it."""
+    """Where the recipe stands, its key and seed as run, and the key of each stage done with it."""
 
     recipe: str
     recipe_key: str
     seed: int
-    options: list[str] = field(default_factory=list)
     stages: dict[str, str] = field(default_factory=dict)
 
 
@@ -57,8 +56,7 @@ def begin(loaded: LoadedRecipe) -> None:
         same = earlier is not None and earlier.recipe_key == loaded.key
         stages = earlier.stages if earlier is not None and same else {}
         write_atomically(folder / RECIPE_COPY, loaded.text.encode())
-        note = RunNote(place, loaded.key, loaded.recipe.seed, list(loaded.options), stages)
-        _write(folder, note)
+        _write(folder, RunNote(place, loaded.key, loaded.recipe.seed, stages))
     except OSError as error:
         raise _unwritable(folder, error.strerror) from error
 
@@ -106,9 +104,13 @@ def load_run(place: Path) -> tuple[LoadedRecipe, RunNote]:
             f"{place} is neither a recipe file nor the folder of a run: give recipes/NAME.yaml or "
             "runs/NAME"
         )
-    origin = Path(note.recipe)
-    loaded = load_recipe(folder / RECIPE_COPY, origin=origin, seed=note.seed, run=str(folder))
-    return replace(loaded, options=tuple(note.options)), note
+    copy, origin = folder / RECIPE_COPY, Path(note.recipe)
+    own = load_recipe(copy).recipe
+    loaded = load_recipe(copy, origin=origin, seed=note.seed, run=str(folder))
+    options = ["--seed", str(note.seed)] if own.seed != note.seed else []
+    if own.folder.resolve() != folder.resolve():
+        options += ["--run", str(folder)]
+    return replace(loaded, options=tuple(options)), note
 
 
 def was_edited(loaded: LoadedRecipe, note: RunNote) -> bool:
