@@ -105,7 +105,7 @@ class Workspace:
 
         student = self.recipe.student
         find_base(student.base, self.base)
-        folder = find_model(BASELINE_NAME, student.base, self.base)
+        folder = find_model("student.base", student.base, self.base)
         return open_local(
             BASELINE_NAME,
             folder,

@@ -312,14 +312,17 @@ def _revision(folder: Path, adapter: Path | None, chat_template: str | None) -> 
     return content_key(parts) if len(parts) > 1 else parts[0]
 
 
-def model_folder(name: str, path: str, base_dir: Path, revision: str | None) -> Path:
-    """The folder that `path` names: under `base_dir`, or a snapshot in the hub cache."""
+def model_folder(what: str, path: str, base_dir: Path, revision: str | None) -> Path:
+    """The folder that `path` names: under `base_dir`, or a snapshot in the hub cache.
+
+    `what` begins the message where there is none, such as "student.base".
+    """
     folder = base_dir / path
     if not folder.is_dir():
-        folder = _cached_snapshot(name, path, folder, revision)
+        folder = _cached_snapshot(what, path, folder, revision)
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
         raise TeacherUnavailable(
-            f"teacher `{name}`: {folder} has no config.json with *.safetensors beside it. Only "
+            f"{what}: {folder} has no config.json with *.safetensors beside it. Only "
             "safetensors are loaded; convert pickled weights with `save_pretrained`."
         )
     return folder
@@ -339,8 +342,8 @@ def adapter_folder(name: str, path: str, base_dir: Path) -> Path:
     return folder
 
 
-def _cached_snapshot(name: str, path: str, folder: Path, revision: str | None) -> Path:
-    missing = f"teacher `{name}`: there is no folder {folder}"
+def _cached_snapshot(what: str, path: str, folder: Path, revision: str | None) -> Path:
+    missing = f"{what}: there is no folder {folder}"
     if path.count("/") != 1 or path.startswith((".", "/")):
         raise TeacherUnavailable(f"{missing}; `local:` is relative to the recipe.")
     from huggingface_hub import snapshot_download

@@ -38,14 +38,14 @@ def open_teacher(name: str, config: TeacherConfig, base_dir: Path) -> Teacher:
     return HttpTeacher(name, config)
 
 
-def find_model(name: str, path: str, base_dir: Path, revision: str | None = None) -> Path:
+def find_model(what: str, path: str, base_dir: Path) -> Path:
     """The folder that a model's `path` names: under `base_dir`, or in the hub cache.
 
-    Raises TeacherUnavailable; nothing is fetched.
+    Raises TeacherUnavailable, whose message begins with `what`; nothing is fetched.
     """
     from router.teachers.local import model_folder
 
-    return model_folder(name, path, base_dir, revision)
+    return model_folder(what, path, base_dir, None)
 
 
 def open_local(
@@ -68,7 +68,7 @@ def open_local(
     """
     from router.teachers.local import LocalTeacher, adapter_folder, model_folder
 
-    folder = model_folder(name, str(path), base_dir, revision)
+    folder = model_folder(f"teacher `{name}`", str(path), base_dir, revision)
     settings = {"local": str(path), "adapter": adapter, "system": system, "dtype": dtype}
     return LocalTeacher(
         name,
