@@ -14,7 +14,7 @@ quickstart: setup ## run the whole loop on small models: no key, GPU or model hu
 	@begin=$$(date +%s); code=0; $(bin)/tutelage run recipes/quickstart.yaml || code=$$?; \
 	echo "set-up $$(cat .cache/setup-seconds) s, run $$(( $$(date +%s) - begin )) s"; exit $$code
 
-smollm2: setup-dev ## a real small LLM on a CPU, with LoRA teachers and a local server: about half an hour
+smollm2: setup-dev ## a real small LLM on a CPU, with LoRA teachers and a local server: less than an hour
 	$(bin)/python -m recipes.smollm2.run
 
 test: lint ## linters, types and every test that takes less than half a minute
