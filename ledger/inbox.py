@@ -1,15 +1,15 @@
 """The inbox: SQLite in WAL mode with full sync. What `put` returned from survives a kill.
 
-Records wait here until they are folded into DuckDB. One thread commits them in groups of about
-20 ms, so that many small acknowledgements cost one sync. The head (sequence and hash of the newest
+Records wait here until they are folded into DuckDB. One thread commits whatever was put since its
+last commit, so that many small acknowledgements cost one sync. The head (sequence and hash of the newest
 fold) stands here too, outside the DuckDB file, so that a DuckDB file that lost its tail is noticed.
 """
 
 import contextlib
+import json
 import queue
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from ledger.errors import LedgerDamaged, LedgerError
-from ledger.keys import canonical_json
 from ledger.schema import SCHEMA_VERSION, TABLES
 
-GROUP_S = 0.02
 ROWS_PER_RECORD = 2_000
+JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 Batch = Sequence[tuple[str, Sequence[dict[str, Any]]]]
-Record = tuple[str, int, bytes]  # table, rows, JSON
+Record = tuple[str, int, bytes]  # table, rows, JSON lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +53,13 @@ def encode(batch: Batch) -> list[Record]:
 def _encoded(table: str, rows: list[dict[str, Any]]) -> bytes:
     if table == "embedding":
         rows = [{**row, "vector": bytes(row["vector"]).hex()} for row in rows]
-    data = canonical_json(rows)
     try:
-        data.decode("utf-8")
-    except UnicodeDecodeError as error:
+        return "\n".join(map(JSON.encode, rows)).encode("utf-8")
+    except UnicodeEncodeError as error:
         raise LedgerError(
             f"a row for {table} holds a lone surrogate (half a character), which no ledger can store: "
             "reject or repair the text before it is put."
         ) from error
-    return data
 
 
 class Inbox:
@@ -74,32 +71,39 @@ class Inbox:
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             _prepare(self._db, path)
         self._db_lock = threading.Lock()
-        self._queue: queue.SimpleQueue[tuple[list[Record], Future[None], bool] | None] = (
+        self._queue: queue.SimpleQueue[tuple[list[Record], Future[None]] | None] = (
             queue.SimpleQueue()
         )
         self._thread = threading.Thread(target=self._commit_groups, name="inbox", daemon=True)
         self._thread.start()
 
-    def submit(self, batch: Batch, *, urgent: bool) -> "Future[None]":
+    def submit(self, batch: Batch) -> "Future[None]":
         """Queues rows for one atomic commit; the future resolves when they are durable."""
         future: Future[None] = Future()
         future.set_running_or_notify_cancel()  # from here on it cannot be cancelled, only kept
-        self._queue.put((encode(batch), future, urgent))
+        self._queue.put((encode(batch), future))
         return future
 
-    def pending(self, max_rows: int) -> tuple[list[tuple[int, str, bytes]], int]:
-        """The oldest records (seq, table, JSON), up to about `max_rows` rows, and their row count."""
+    def newest(self) -> int:
+        """The number of the newest record; 0 where there is none."""
+        with _explained(self.path), _reading(self.path) as db:
+            return int(db.execute("SELECT coalesce(max(seq), 0) FROM inbox").fetchone()[0])
+
+    def pending(self, max_rows: int, until: int) -> list[tuple[int, str, bytes]]:
+        """The oldest records (seq, table, JSON lines) up to number `until`, of about `max_rows` rows."""
         records: list[tuple[int, str, bytes]] = []
         total = 0
-        with self._db_lock, _explained(self.path):
-            cursor = self._db.execute("SELECT seq, tbl, n, body FROM inbox ORDER BY seq")
+        # A connection of its own, so that no commit waits until all is read.
+        with _explained(self.path), _reading(self.path) as db:
+            query = "SELECT seq, tbl, n, body FROM inbox WHERE seq <= ? ORDER BY seq"
+            cursor = db.execute(query, (until,))
             for seq, table, rows, body in cursor:
                 if records and total + rows > max_rows:
                     break
                 records.append((seq, table, body))
                 total += rows
             cursor.close()
-        return records, total
+        return records
 
     def head(self) -> Head:
         """The newest acknowledged fold."""
@@ -122,47 +126,41 @@ class Inbox:
         self._db.close()
 
     def _commit_groups(self) -> None:
-        while (first := self._queue.get()) is not None:
-            group = [first]
-            ended = self._gather(group)
+        while (entry := self._queue.get()) is not None:
+            group = [entry]
+            with contextlib.suppress(queue.Empty):
+                while (entry := self._queue.get_nowait()) is not None:
+                    group.append(entry)
             self._commit(group)
-            if ended:
+            if entry is None:
                 return
 
-    def _gather(self, group: list[tuple[list[Record], "Future[None]", bool]]) -> bool:
-        """Waits for more until the group is 20 ms old or someone is waiting; True at the end mark."""
-        deadline = time.monotonic() + GROUP_S
-        while not group[-1][2] and (left := deadline - time.monotonic()) > 0:
-            try:
-                entry = self._queue.get(timeout=left)
-            except queue.Empty:
-                return False
-            if entry is None:
-                return True
-            group.append(entry)
-        return False
-
-    def _commit(self, group: list[tuple[list[Record], "Future[None]", bool]]) -> None:
+    def _commit(self, group: list[tuple[list[Record], "Future[None]"]]) -> None:
         records = [record for entry in group for record in entry[0]]
         try:
             with self._db_lock, _explained(self.path), _transaction(self._db):
                 self._db.executemany("INSERT INTO inbox (tbl, n, body) VALUES (?, ?, ?)", records)
         except BaseException as error:
-            for _, future, _ in group:
+            for _, future in group:
                 future.set_exception(error)
         else:
-            for _, future, _ in group:
+            for _, future in group:
                 future.set_result(None)
 
 
 def read_head(path: Path) -> tuple[Head, int]:
     """The head and the number of rows that wait, for a process that only reads."""
-    with _explained(path):
-        db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)
-        with contextlib.closing(db):
-            _check_version(db, path)
-            waiting = db.execute("SELECT coalesce(sum(n), 0) FROM inbox").fetchone()[0]
-            return _head_of(db), int(waiting)
+    with _explained(path), _reading(path) as db:
+        _check_version(db, path)
+        waiting = db.execute("SELECT coalesce(sum(n), 0) FROM inbox").fetchone()[0]
+        return _head_of(db), int(waiting)
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+    db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)
+    with contextlib.closing(db):
+        yield db
 
 
 def _prepare(db: sqlite3.Connection, path: Path) -> None:

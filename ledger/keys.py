@@ -12,16 +12,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+_CANONICAL = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+)
+
 
 def canonical_json(value: Any) -> bytes:
     """Sorted, compact UTF-8 JSON. Lone surrogates stay apart from the text they would decode to.
 
     Raises ValueError for NaN and infinities, which JSON cannot hold.
     """
-    text = json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
-    return text.encode("utf-8", errors="surrogatepass")
+    return _CANONICAL.encode(value).encode("utf-8", errors="surrogatepass")
 
 
 def content_key(value: Any) -> str:

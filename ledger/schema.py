@@ -6,7 +6,7 @@ table also has `id` (its row number) and `batch` (the fold that brought the row)
 
 from dataclasses import dataclass
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ TABLES: dict[str, Table] = {
         _table("teacher", "key, name, kind, model, revision, settings", "key"),
         _table(
             "request",
-            "key, prompt>prompt, teacher>teacher, n BIGINT, sampling, max_tokens BIGINT, state, reason, "
+            "key, prompt>prompt, teacher>teacher, task, n BIGINT, sampling, max_tokens BIGINT, state, reason, "
             "error_class, attempts BIGINT, queued_at TIMESTAMP, started_at TIMESTAMP, "
             "ended_at TIMESTAMP, prompt_tokens BIGINT, completion_tokens BIGINT, cost_usd DOUBLE, "
             "price_source, stage, run",

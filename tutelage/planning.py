@@ -25,6 +25,7 @@ from tutelage.stages.making import (
     UNSURE,
     mix_needs,
     refuse_small_pool,
+    refuse_unknown_budgets,
     short_tasks,
 )
 from tutelage.workspace import Workspace
@@ -78,6 +79,7 @@ def check_recipe(path: Path) -> Checked:
     workspace = Workspace.of(load_recipe(path))
     recipe, pools = workspace.recipe, workspace.pools
     refuse_small_pool(workspace)
+    refuse_unknown_budgets(workspace)
     for name in ("probes", "evaluate"):
         workspace.scorer(name)
     _check_routes(workspace)
@@ -260,7 +262,7 @@ class _Planner:
             answers = self._answers(need)
             items = (by_task.get(task) or by_task.get("") or [])[:answers]
             parts.append(f"{answers:,} {task}")
-            requests += [Request(item.prompt, self._teacher_for(task)) for item in items]
+            requests += [Request(item.prompt, self._teacher_for(task), task=task) for item in items]
         self.notes += _short_by_source(self.workspace)
         return self._bought("generate", requests, f"answers: {', '.join(parts)}")
 
@@ -296,7 +298,7 @@ class _Planner:
 
         compared = self._compared()
         requests = [
-            Request(item.prompt, name)
+            Request(item.prompt, name, task=str(item.task))
             for item in self.workspace.pools.test
             for name in compared[str(item.task)]
         ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from router.engine.budget import Budget
+from router.engine.budget import RUN, Budget
 from router.engine.requests import Request
 from router.teachers.errors import CallError
 from router.teachers.protocol import Answer, Sampling, Teacher
@@ -15,17 +15,23 @@ class Bill:
         self, budget: Budget, teacher: Teacher, requests: Sequence[Request], sampling: Sampling
     ) -> None:
         worst = [teacher.worst_cost_usd(request.prompt, sampling) for request in requests]
-        self._budget, self._name = budget, teacher.name
+        self._budget = budget
+        self._scopes = [(RUN, ("teacher", teacher.name), ("task", r.task)) for r in requests]
         self._worst = [usd or 0.0 for usd in worst]
         self._known = [usd is not None for usd in worst]
+        self._is_free = not any(self._worst)
         self._is_open = False
         self.costs: list[float | None] = [0.0] * len(worst)
         self.price_source: str | None = None
 
     async def open(self) -> bool:
         """Sets the worst case aside. False if it does not fit under the caps any more."""
-        self._is_open = await self._budget.reserve(self._name, sum(self._worst))
+        self._is_open = self._is_free or await self._budget.reserve(self._by_scope(self._worst))
         return self._is_open
+
+    def cancel(self) -> None:
+        """Gives the reservation back: nothing was sent."""
+        self._settle([0.0] * len(self._worst))
 
     def close(self, answers: Sequence[Answer]) -> None:
         """Books what answers cost."""
@@ -38,7 +44,7 @@ class Bill:
         if charged is not None:
             self._settle([charged / len(self._worst)] * len(self._worst))
             return
-        if any(self._worst):
+        if not self._is_free:
             self.price_source = "worst_case"
         pairs = zip(self._worst, self._known, strict=True)
         self._settle([usd if known else None for usd, known in pairs])
@@ -51,4 +57,9 @@ class Bill:
             None if old is None or new is None else old + new
             for old, new in zip(self.costs, costs, strict=True)
         ]
-        self._budget.settle(self._name, sum(self._worst), sum(cost or 0.0 for cost in costs))
+        if not self._is_free or any(costs):
+            spent = self._by_scope([cost or 0.0 for cost in costs])
+            self._budget.settle(self._by_scope([] if self._is_free else self._worst), spent)
+
+    def _by_scope(self, costs: Sequence[float]) -> "zip[tuple[tuple[tuple[str, str], ...], float]]":
+        return zip(self._scopes, costs, strict=False)

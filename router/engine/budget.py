@@ -1,17 +1,22 @@
 """Money: the worst cost of a call is set aside before it, and settled after it.
 
-So the sum of what was spent and what may still be charged for calls in flight never passes a cap.
-Amounts are counted in whole picodollars, since sums of floats drift.
+So the sum of what was spent and what may still be charged for calls in flight never passes a cap: of
+the run, of a teacher, or of a task. Amounts are counted in whole picodollars, since sums of floats
+drift.
 """
 
 import asyncio
 import math
-from collections import defaultdict
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 from ledger.errors import InputError
 
 PICO = 10**12
+
+# What a cap is on: the run, ("teacher", name) or ("task", name).
+Scope = tuple[str, str]
+RUN: Scope = ("run", "")
 
 
 class NoBudget(InputError):
@@ -23,52 +28,53 @@ class UnknownPrice(InputError):
 
 
 class Budget:
-    """Caps of a run and of its teachers. All calls come from one event loop."""
+    """Caps and what is left of them. All calls come from one event loop."""
 
-    def __init__(
-        self,
-        cap_usd: float | None,
-        teacher_caps_usd: Mapping[str, float | None],
-        spent_usd: Mapping[str, float],
-    ) -> None:
-        """`spent_usd` is what earlier sittings of the run spent, by teacher."""
-        self._cap = None if cap_usd is None else _floor(cap_usd)
-        self._caps = {
-            name: _floor(cap) for name, cap in teacher_caps_usd.items() if cap is not None
+    def __init__(self, caps_usd: Mapping[Scope, float | None], spent_usd: Mapping[Scope, float]):
+        """`spent_usd` is what earlier sittings of the run spent."""
+        self._left = {
+            scope: _floor(cap) - _ceil(spent_usd.get(scope, 0.0))
+            for scope, cap in caps_usd.items()
+            if cap is not None
         }
-        self._spent: dict[str, int] = defaultdict(int)
-        self._spent.update({name: _ceil(usd) for name, usd in spent_usd.items()})
-        self._reserved: dict[str, int] = defaultdict(int)
+        self._reserved: Counter[Scope] = Counter()
         self._settled = asyncio.Event()
 
-    async def reserve(self, teacher: str, usd: float) -> bool:
-        """Sets `usd` aside; waits while calls in flight may still give enough back.
+    async def reserve(self, costs: Iterable[tuple[Iterable[Scope], float]]) -> bool:
+        """Sets aside costs in USD, each in its scopes; waits while calls in flight may give enough back.
 
         False where it could not fit even if every call in flight cost nothing.
         """
-        amount = _ceil(usd)
+        amounts = self._amounts(costs)
         while True:
-            if self._fits(teacher, amount, self._reserved):
-                self._reserved[teacher] += amount
+            if all(self._left[s] - self._reserved[s] >= amounts[s] for s in amounts):
+                self._reserved.update(amounts)
                 return True
-            if not self._fits(teacher, amount, {}):
+            if any(self._left[s] < amounts[s] for s in amounts):
                 return False
             self._settled.clear()
             await self._settled.wait()
 
-    def settle(self, teacher: str, reserved_usd: float, spent_usd: float) -> None:
+    def settle(
+        self,
+        reserved: Iterable[tuple[Iterable[Scope], float]],
+        spent: Iterable[tuple[Iterable[Scope], float]],
+    ) -> None:
         """Gives a reservation back and books what the call cost."""
-        self._reserved[teacher] -= _ceil(reserved_usd)
-        self._spent[teacher] += _ceil(spent_usd)
+        self._reserved.subtract(self._amounts(reserved))
+        for scope, amount in self._amounts(spent).items():
+            self._left[scope] -= amount
         self._settled.set()
 
-    def _fits(self, teacher: str, amount: int, reserved: Mapping[str, int]) -> bool:
-        if amount == 0:
-            return True
-        run = sum(self._spent.values()) + sum(reserved.values()) + amount
-        own = self._spent[teacher] + reserved.get(teacher, 0) + amount
-        cap = self._caps.get(teacher)
-        return (self._cap is None or run <= self._cap) and (cap is None or own <= cap)
+    def _amounts(self, costs: Iterable[tuple[Iterable[Scope], float]]) -> Counter[Scope]:
+        """By capped scope, what costs money."""
+        amounts: Counter[Scope] = Counter()
+        for scopes, usd in costs:
+            if amount := _ceil(usd):
+                for scope in scopes:
+                    if scope in self._left:
+                        amounts[scope] += amount
+        return amounts
 
 
 def _ceil(usd: float) -> int:

@@ -1,6 +1,6 @@
 """The recipe's `generate:` section: how answers are drawn, paid for and tried again."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -28,6 +28,10 @@ class GenerateConfig(Section):
         description="Most that a run may spend on all teachers, in USD; no call starts that could "
         "pass it.",
     )
+    task_budget_usd: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default={},
+        description="Most that a run may spend on a task, in USD, such as `{maths: 5}`.",
+    )
     on_unknown_price: Literal["stop", "allow"] = Field(
         default="stop",
         description="`stop` asks for a price before buying from a teacher without one; `allow` "
@@ -39,5 +43,12 @@ class GenerateConfig(Section):
     retries: int = Field(
         default=4,
         ge=0,
-        description="How often a call that failed for a passing reason is repeated.",
+        description="How often a call that failed for a passing reason is repeated; calls that a "
+        "rate limit turned away are repeated besides.",
+    )
+    patience_s: float = Field(
+        default=300.0,
+        gt=0,
+        description="How long a teacher may be out of order until the rest is not asked, in seconds; "
+        "at most 15 for one that never answered.",
     )

@@ -19,12 +19,17 @@ class Failure:
 
 @dataclass(slots=True)
 class TeacherProgress:
-    """One teacher's part. `done` ended with a sample, `failed` without; `tokens` are answers'."""
+    """One teacher's part. `done` ended with a sample, `failed` without; `tokens` are answers'.
+
+    `limit` calls may be in flight at the moment, and none may start for `held_s` seconds.
+    """
 
     total: int
     done: int = 0
     failed: int = 0
     in_flight: int = 0
+    limit: int = 0
+    held_s: float = 0.0
     tokens: int = 0
     cost_usd: float = 0.0
     states: Counter[str] = field(default_factory=Counter)
@@ -53,16 +58,23 @@ class TeacherProgress:
 
 @dataclass(slots=True)
 class Progress:
-    """A purchase as it stands, by teacher's name. `reused` requests were finished before."""
+    """A purchase as it stands, by teacher's name. `reused` requests were finished before.
+
+    `draining`: somebody pressed Ctrl-C, and only calls in flight are waited for.
+    """
 
     teachers: dict[str, TeacherProgress]
     reused: int
-    started: float = field(default_factory=time.monotonic)
+    draining: bool = False
+    began: float | None = None
+    ended: float | None = None
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds since the purchase began."""
-        return time.monotonic() - self.started
+        """Seconds since the first call could start, until all that came is durable."""
+        if self.began is None:
+            return 0.0
+        return (self.ended or time.monotonic()) - self.began
 
 
 @dataclass(slots=True)

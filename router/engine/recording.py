@@ -9,6 +9,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from ledger.keys import now_us, sample_key, text_hash
@@ -19,6 +20,7 @@ from router.teachers.protocol import STATE_OF_FINISH, Answer, Sampling, Teacher
 
 Row = dict[str, Any]
 MAX_REASON = 500
+GROUP_S = 0.02
 
 
 @dataclass(slots=True)
@@ -36,7 +38,7 @@ class Outcome:
     price_source: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Context:
     """What all rows of one purchase share."""
 
@@ -45,39 +47,62 @@ class Context:
     run: str
     queued_at: int
 
+    @cached_property
+    def sampling_json(self) -> str:
+        """What of the sampling is in a request's key."""
+        return json.dumps(self.sampling.key_fields, sort_keys=True)
+
 
 class Commits:
-    """Puts batches into the ledger without making the caller wait; the ledger groups them.
+    """Puts outcomes into the ledger without making the caller wait, in groups of 20 ms.
 
-    They are not cancelled when the purchase is: what arrived is kept.
+    A group costs one encoding and one sync, however many outcomes it has. Commits are not cancelled
+    when the purchase is: what arrived is kept.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, ledger: Ledger, context: Context) -> None:
+        self._ledger, self._context = ledger, context
+        self._group: dict[str, list[Row]] = {}
+        self._timer: asyncio.TimerHandle | None = None
         self._pending: set[asyncio.Task[None]] = set()
         self._error: BaseException | None = None
 
-    def put(self, batch: Sequence[tuple[str, list[Row]]]) -> None:
-        """Starts a commit."""
-        task = asyncio.create_task(self._ledger.aput_all(batch))
-        self._pending.add(task)
-        task.add_done_callback(self._done)
+    def put(self, outcomes: Sequence[Outcome], teacher: Teacher) -> None:
+        """Adds outcomes to the group that is gathered now; all of them go into one commit."""
+        for table, rows in batch_of(outcomes, teacher, self._context):
+            self._group.setdefault(table, []).extend(rows)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(GROUP_S, self._commit)
 
     def check(self) -> None:
         """Raises what a commit raised, so that nothing more is bought that cannot be kept."""
         if self._error is not None:
             raise self._error
 
+    def fail(self, error: BaseException) -> None:
+        """Has `check` raise this from now on."""
+        self._error = self._error or error
+
     async def all_done(self) -> None:
         """Waits until everything is durable. Raises what a commit raised."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._commit()
         while self._pending:
             await asyncio.wait(self._pending)
         self.check()
 
+    def _commit(self) -> None:
+        self._timer = None
+        group, self._group = list(self._group.items()), {}
+        task = asyncio.create_task(self._ledger.aput_all(group))
+        self._pending.add(task)
+        task.add_done_callback(self._done)
+
     def _done(self, task: asyncio.Task[None]) -> None:
         self._pending.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            self._error = task.exception()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fail(error)
 
 
 def ended(work: Work, error: CallError) -> Outcome:
@@ -120,8 +145,9 @@ def _request_row(outcome: Outcome, teacher: Teacher, context: Context, at: int) 
         "key": outcome.work.key,
         "prompt": outcome.work.request.prompt.key,
         "teacher": teacher.key,
+        "task": outcome.work.request.task,
         "n": outcome.work.request.n,
-        "sampling": json.dumps(context.sampling.key_fields, sort_keys=True),
+        "sampling": context.sampling_json,
         "max_tokens": context.sampling.max_tokens,
         "state": outcome.state,
         "reason": _storable(outcome.reason)[:MAX_REASON],
@@ -162,9 +188,13 @@ def _text_row(sample: str, answer: Answer) -> Row:
 
 
 def _is_unicode(answer: Answer) -> bool:
-    return all(
-        _storable(text) == text for text in (answer.text, answer.reasoning, answer.raw) if text
-    )
+    try:
+        for text in (answer.text, answer.reasoning, answer.raw):
+            if text and not text.isascii():
+                text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _storable(text: str) -> str:

@@ -18,11 +18,15 @@ FINISHED = ("done", "truncated", "refused", "filtered")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One answer asked for: the n-th of `teacher` (by its name in the recipe) to `prompt`."""
+    """One answer asked for: the n-th of `teacher` (by its name in the recipe) to `prompt`.
+
+    `task` says on whose account it goes; it is not in the key.
+    """
 
     prompt: Prompt
     teacher: str
     n: int = 0
+    task: str = ""
 
 
 @dataclass(frozen=True, slots=True)

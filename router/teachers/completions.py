@@ -31,12 +31,16 @@ FINISH = {
 DATED = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8}|\d{4})")
 
 
-def parse(body: bytes) -> Any:
-    """The JSON in a body that came with status 200. Raises CallError."""
+def decoded(body: bytes) -> str:
+    """The text of a body that came with status 200. Raises CallError."""
     try:
-        text = body.decode("utf-8")
+        return body.decode("utf-8")
     except UnicodeDecodeError as error:
         raise _invalid("not_unicode", "the answer is not UTF-8", transient=True) from error
+
+
+def parse(text: str) -> Any:
+    """The JSON in a body that came with status 200. Raises CallError."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -64,8 +68,8 @@ def read(payload: Any, asked: str, allowed: Sequence[str], raw: str) -> Answer:
     return Answer(
         text=_text(message, finish),
         finish_reason=finish,
-        prompt_tokens=_count(payload, "prompt_tokens"),
-        completion_tokens=_count(payload, "completion_tokens"),
+        prompt_tokens=count(payload, "prompt_tokens"),
+        completion_tokens=count(payload, "completion_tokens"),
         model=model,
         cost_usd=None,
         price_source="unknown",
@@ -124,8 +128,9 @@ def _checked_model(answered: Any, asked: str, allowed: Sequence[str]) -> str:
     )
 
 
-def _count(payload: dict[str, Any], name: str) -> int | None:
-    usage = payload.get("usage")
+def count(payload: Any, name: str) -> int | None:
+    """`prompt_tokens` or `completion_tokens`, where the answer counts them."""
+    usage = payload.get("usage") if isinstance(payload, dict) else None
     value = usage.get(name) if isinstance(usage, dict) else None
     return value if type(value) is int and 0 <= value < 2**40 else None
 

@@ -16,9 +16,12 @@ ONLY_FOR = {
     "batch_size": ("local",),
     "dtype": ("local",),
     "max_in_flight": ("vllm", "http", "litellm"),
+    "rpm": ("vllm", "http", "litellm"),
+    "tpm": ("vllm", "http", "litellm"),
     "api_key_env": ("vllm", "http", "litellm"),
     "allow_model_names": ("vllm", "http", "litellm"),
 }
+START_IN_FLIGHT, MOST_IN_FLIGHT = 16, 128
 # LiteLLM provider -> the variables that may hold its key.
 PROVIDER_KEYS = {
     "anthropic": ("ANTHROPIC_API_KEY",),
@@ -80,7 +83,16 @@ class TeacherConfig(Section):
         "`http` and `vllm`, the provider's own for `litellm`.",
     )
     batch_size: int = Field(default=32, gt=0, description="Prompts that `local` answers together.")
-    max_in_flight: int = Field(default=16, gt=0, description="Calls to a server at the same time.")
+    max_in_flight: int | None = Field(
+        default=None,
+        gt=0,
+        description="Most calls to a server at the same time, and as many to begin with; without it, "
+        "16 to begin with and up to 128, as the server can do. Fewer where it pushes back.",
+    )
+    rpm: float | None = Field(default=None, gt=0, description="Most calls a minute.")
+    tpm: float | None = Field(
+        default=None, gt=0, description="Most tokens a minute, of prompts and answers together."
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="Number format of the weights for `local`; `auto` is theirs."
     )
@@ -121,6 +133,16 @@ class TeacherConfig(Section):
         """The section with every default that its kind reads, as JSON can hold it."""
         foreign = {name for name, kinds in ONLY_FOR.items() if self.kind not in kinds}
         return self.model_dump(mode="json", exclude_none=True, exclude=foreign)
+
+    @property
+    def start_in_flight(self) -> int:
+        """Calls at the same time to begin with."""
+        return self.max_in_flight or START_IN_FLIGHT
+
+    @property
+    def most_in_flight(self) -> int:
+        """Most calls at the same time."""
+        return self.max_in_flight or MOST_IN_FLIGHT
 
     @property
     def kind(self) -> str:

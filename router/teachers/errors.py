@@ -6,6 +6,10 @@ TeacherError
 """
 
 from ledger.errors import TutelageError
+from router.teachers.allowance import Allowance
+
+# Classes of errors that say that a teacher is asked more than it can do.
+LOAD = frozenset({"rate_limited", "unavailable", "deadline"})
 
 
 class TeacherError(TutelageError):
@@ -25,6 +29,7 @@ class CallError(TeacherError):
     changes something (a key, a URL), so the rest need not be tried. `state` is how a request ends
     with it: `failed` (no answer came) or `invalid` (an answer came that cannot be used).
     `charged_usd` is what the provider bills for the call, None where that cannot be known.
+    `allowance` is what its headers leave to be sent.
     """
 
     def __init__(
@@ -37,6 +42,7 @@ class CallError(TeacherError):
         state: str = "failed",
         retry_after_s: float | None = None,
         charged_usd: float | None = 0.0,
+        allowance: Allowance | None = None,
     ) -> None:
         super().__init__(message)
         self.error_class = error_class
@@ -45,3 +51,9 @@ class CallError(TeacherError):
         self.state = state
         self.retry_after_s = retry_after_s
         self.charged_usd = charged_usd
+        self.allowance = allowance
+
+    @property
+    def load(self) -> bool:
+        """Whether the teacher is asked more than it can do."""
+        return self.error_class in LOAD

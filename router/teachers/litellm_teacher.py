@@ -10,17 +10,25 @@ import os
 import socket
 import ssl
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from ledger.keys import teacher_key
 from ledger.prompts import Prompt
 from router.teachers import completions
+from router.teachers.allowance import allowance
 from router.teachers.config import TeacherConfig
+from router.teachers.connections import dns_error
 from router.teachers.errors import CallError
-from router.teachers.http import check_prompt, dns_error
-from router.teachers.prices import FREE, UNKNOWN, Price, answer_usd, from_recipe, worst_usd
+from router.teachers.http import check_prompt, read_priced
+from router.teachers.prices import (
+    FREE,
+    UNKNOWN,
+    Price,
+    from_recipe,
+    likely_tokens,
+    worst_usd,
+)
 from router.teachers.protocol import Answer, Sampling, with_system
 from router.teachers.secrets import Secret, secret_from
 from router.teachers.statuses import status_error
@@ -39,7 +47,9 @@ class LitellmTeacher:
     def __init__(self, name: str, config: TeacherConfig) -> None:
         self.name, self.model = name, config.model
         self.licence, self.budget_usd = config.licence, config.budget_usd
-        self.max_in_flight = config.max_in_flight
+        self.start_in_flight = config.start_in_flight
+        self.max_in_flight = config.most_in_flight
+        self.rpm, self.tpm = config.rpm, config.tpm
         self.revision = config.revision or ""
         self.settings = config.model_dump(exclude_defaults=True, exclude={"licence"})
         self._config = config
@@ -63,6 +73,9 @@ class LitellmTeacher:
 
     async def answer(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Answer]:
         return [await self._answer(prompt, sampling) for prompt in prompts]
+
+    def size(self, prompt: Prompt, sampling: Sampling) -> int:
+        return likely_tokens(prompt, self._config.system) + sampling.max_tokens
 
     def worst_cost_usd(self, prompt: Prompt, sampling: Sampling) -> float | None:
         return worst_usd(self._price(), prompt, self._config.system, sampling)
@@ -90,8 +103,9 @@ class LitellmTeacher:
         finally:
             WIRE.reset(token)
         answer = self._read(response, wire)
-        cost = answer_usd(self._price(), answer, self.worst_cost_usd(prompt, sampling))
-        return replace(answer, cost_usd=cost, price_source=self._price().source)
+        if answer.cost_usd is None:
+            answer.cost_usd = self.worst_cost_usd(prompt, sampling)
+        return answer
 
     @cached_property
     def _secret(self) -> Secret:
@@ -118,13 +132,14 @@ class LitellmTeacher:
 
     def _read(self, response: Any, wire: "Wire") -> Answer:
         """The answer: from the body itself where it is OpenAI's form, else as LiteLLM reads it."""
-        raw = wire.strike(wire.body.whole().decode("utf-8", "surrogateescape")) if wire.body else ""
-        payload = completions.parse(raw.encode("utf-8", "surrogateescape")) if raw else {}
+        raw = wire.strike(completions.decoded(wire.body.whole())) if wire.body else ""
+        payload = completions.parse(raw) if raw else {}
         if "choices" not in payload and not payload.get("error"):
             payload = response.model_dump()
         allowed = self._config.allow_model_names
-        answer = completions.read(payload, self.model, allowed, raw)
-        return replace(answer, text=wire.strike(answer.text))
+        answer = read_priced(payload, self.model, allowed, raw, self._price())
+        answer.text, answer.allowance = wire.strike(answer.text), allowance(wire.headers)
+        return answer
 
     def _price(self) -> Price:
         if self._known_price is None:
@@ -197,7 +212,7 @@ def _call_error(error: Exception, wire: "Wire", model: str) -> CallError:
         start = body[:2000].decode("utf-8", errors="replace")
         return status_error(wire.status, wire.headers, wire.strike(start))
     try:
-        completions.parse(body)
+        completions.parse(completions.decoded(body))
     except CallError as broken:
         return broken
     return CallError(

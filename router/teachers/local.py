@@ -45,7 +45,9 @@ class LocalTeacher:
 
     kind = "local"
     remote = False
-    max_in_flight = 1
+    start_in_flight = max_in_flight = 1
+    rpm: float | None = None
+    tpm: float | None = None
     budget_usd: float | None = None
 
     def __init__(
@@ -90,6 +92,9 @@ class LocalTeacher:
         except asyncio.CancelledError:
             stop.set()  # the thread cannot be cancelled; it ends at the next token
             raise
+
+    def size(self, prompt: Prompt, sampling: Sampling) -> int:
+        return 0
 
     def worst_cost_usd(self, prompt: Prompt, sampling: Sampling) -> float | None:
         return 0.0

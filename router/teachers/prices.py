@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from ledger.prompts import Message, Prompt
 from router.teachers.config import Price as PriceConfig
-from router.teachers.protocol import Answer, Sampling, with_system
+from router.teachers.protocol import Sampling, with_system
 
 # A tokenizer makes at most one token of each byte; roles and turn marks take a few more.
 TOKENS_PER_MESSAGE, TOKENS_PER_CHAT = 16, 64
@@ -54,14 +54,20 @@ def from_recipe(config: PriceConfig) -> FlatPrice:
 
 def worst_usd(price: Price, prompt: Prompt, system: str | None, sampling: Sampling) -> float | None:
     """The most that one call can cost: a token per byte of the prompt, and the longest answer."""
+    if price is FREE:
+        return 0.0
     return price.usd(most_tokens(prompt, system), sampling.max_tokens)
 
 
-def answer_usd(price: Price, answer: Answer, worst: float | None) -> float | None:
-    """What an answer cost; at its worst where the server did not count tokens."""
-    if answer.prompt_tokens is None or answer.completion_tokens is None:
-        return worst
-    return price.usd(answer.prompt_tokens, answer.completion_tokens)
+def charged_usd(
+    price: Price, prompt_tokens: int | None, completion_tokens: int | None
+) -> float | None:
+    """What an answer cost; None where the server did not count tokens, or no price is known."""
+    if price is FREE:
+        return 0.0
+    if prompt_tokens is None or completion_tokens is None:
+        return None
+    return price.usd(prompt_tokens, completion_tokens)
 
 
 def most_tokens(prompt: Prompt, system: str | None) -> int:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from ledger.keys import now_us
 from ledger.prompts import Message, Prompt
 from ledger.store import Ledger
+from router.teachers.allowance import Allowance
 from router.teachers.errors import CallError
 
 # How an answer ended, and the state that its request ends in.
@@ -45,12 +46,13 @@ class Sampling:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """One answer as the teacher gave it. Token counts and cost are None where nobody told them.
 
     `finish_reason` is a key of STATE_OF_FINISH. `price_source` is `recipe`, `litellm`, `none`
-    (nobody charges for this teacher) or `unknown`.
+    (nobody charges for this teacher) or `unknown`. `allowance` is what the provider's headers leave
+    to be sent.
     """
 
     text: str
@@ -62,6 +64,7 @@ class Answer:
     price_source: str
     reasoning: str | None = None
     raw: str | None = None
+    allowance: Allowance | None = None
 
 
 class Teacher(Protocol):
@@ -76,7 +79,10 @@ class Teacher(Protocol):
     settings: dict[str, Any]  # for the ledger
     budget_usd: float | None
     batch_size: int  # prompts in one call
-    max_in_flight: int  # calls at once
+    start_in_flight: int  # calls at once, to begin with
+    max_in_flight: int  # calls at once, at most
+    rpm: float | None  # calls a minute, at most
+    tpm: float | None  # tokens a minute, at most
     remote: bool  # a call can hang: the engine puts a deadline on it
 
     def require_ready(self) -> None:
@@ -89,6 +95,10 @@ class Teacher(Protocol):
 
     async def answer(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Answer]:
         """One answer per prompt, in order. Raises CallError for the call as a whole."""
+        ...
+
+    def size(self, prompt: Prompt, sampling: Sampling) -> int:
+        """Tokens that a call may take, as rate limits count them; an estimate."""
         ...
 
     def worst_cost_usd(self, prompt: Prompt, sampling: Sampling) -> float | None:
@@ -129,8 +139,6 @@ def register(ledger: Ledger, teacher: Teacher) -> None:
         "settings": json.dumps(teacher.settings, sort_keys=True, ensure_ascii=False),
     }
     ledger.put("teacher", [row])
-    if not ledger.database.exists():
-        ledger.fold()
     known = ledger.rows(
         "SELECT licence FROM licence WHERE kind = 'teacher' AND subject = ? "
         "ORDER BY id DESC LIMIT 1",

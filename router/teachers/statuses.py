@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Mapping
 
+from router.teachers.allowance import allowance
 from router.teachers.errors import CallError
 
 PASSING = {408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529}
@@ -57,6 +58,7 @@ def status_error(status: int, headers: Mapping[str, str], told: str) -> CallErro
         transient=status in PASSING,
         fatal=status in FATAL,
         retry_after_s=retry_after_s(headers) if status in PASSING else None,
+        allowance=allowance(headers),
     )
 
 
@@ -65,7 +67,7 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
 
     A date is held against the server's own `Date`, so that our clock does not matter.
     """
-    value = headers.get("Retry-After", "").strip()
+    value = headers.get("retry-after", "").strip()
     if not value:
         return None
     try:
@@ -74,7 +76,7 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
         until = _epoch_s(value)
         if until is None:
             return None
-        now = _epoch_s(headers.get("Date", ""))
+        now = _epoch_s(headers.get("date", ""))
         seconds = until - (time.time() if now is None else now)
     return seconds if math.isfinite(seconds) and seconds >= 0 else None
 

@@ -28,7 +28,7 @@ def put_prompts(ledger: Ledger, texts: list[str]) -> list[Prompt]:
 
 def request_row(key: str, prompt: str, teacher: str, state: str = "done") -> dict:
     return {
-        "key": key, "prompt": prompt, "teacher": teacher, "n": 0, "sampling": "{}", "max_tokens": 8,
+        "key": key, "prompt": prompt, "teacher": teacher, "task": "", "n": 0, "sampling": "{}", "max_tokens": 8,
         "state": state, "reason": "", "error_class": None, "attempts": 1, "queued_at": now_us(),
         "started_at": now_us(), "ended_at": now_us(), "prompt_tokens": 1, "completion_tokens": 1,
         "cost_usd": 0.0, "price_source": "recipe", "stage": "generate", "run": "t",

@@ -124,7 +124,14 @@ def fill_ledger(ledger: Ledger, rows: list[dict[str, Any]], lock_sha: str = "") 
         who, what = content_key(row["teacher"]), row["prompt_key"]
         key = content_key(["request", row["sample"]])
         refs = {"prompt": what, "teacher": who}
-        counts = {"n": 0, "attempts": 1, "prompt_tokens": 9, "completion_tokens": 5, "run": "r"}
+        counts = {
+            "task": "",
+            "n": 0,
+            "attempts": 1,
+            "prompt_tokens": 9,
+            "completion_tokens": 5,
+            "run": "r",
+        }
         batch += [
             ("prompt", [{"key": what, "source": "test", "chars": 9}]),
             ("request", [{"key": key, **refs, **sampling, **unused, **counts}]),

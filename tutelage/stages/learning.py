@@ -39,7 +39,7 @@ def _answered(
 
     items = workspace.pools.test
     requests: list[Request] = [
-        Request(item.prompt, model.name)
+        Request(item.prompt, model.name, task=str(item.task))
         for model, tasks in asked.items()
         for item in items
         if item.task in tasks

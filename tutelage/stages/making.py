@@ -45,7 +45,7 @@ def requests_for(workspace: Workspace, task: str, items: Sequence[Item]) -> "lis
     from router.engine import Request
 
     teacher = teacher_of(workspace, task)
-    return [Request(item.prompt, teacher) for item in items]
+    return [Request(item.prompt, teacher, task=task) for item in items]
 
 
 def candidates(workspace: Workspace, taken: dict[str, int]) -> "list[Candidate]":
@@ -111,6 +111,16 @@ def mix_needs(workspace: Workspace) -> "dict[str, Need]":
         return needs(workspace.recipe.mix, mix_tasks(workspace))
     except UnknownTask as error:
         raise InputError(f"{workspace.loaded.line('mix', 'shares')}: {error}") from error
+
+
+def refuse_unknown_budgets(workspace: Workspace) -> None:
+    """Raises InputError, with file:line, for a cap on a task that does not exist."""
+    for task in workspace.recipe.generate.task_budget_usd:
+        if task not in (known := mix_tasks(workspace)):
+            raise InputError(
+                f"{workspace.loaded.at('generate', 'task_budget_usd', task)}: there is no task {task!r} "
+                f"to cap; the tasks are {', '.join(known)}"
+            )
 
 
 def short_tasks(workspace: Workspace, there: Mapping[str, int]) -> list[str]:

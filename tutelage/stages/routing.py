@@ -123,7 +123,7 @@ def probe_requests(workspace: Workspace) -> "list[Request]":
     from router.engine import Request
 
     return [
-        Request(item.prompt, name)
+        Request(item.prompt, name, task=str(item.task))
         for name in workspace.recipe.teachers
         for item in workspace.pools.probes
     ]

@@ -24,9 +24,10 @@ from router.engine import (
     Request,
     UnknownPrice,
     answers,
+    breaker,
     buy,
     came_empty,
-    pacing,
+    gate,
     sampling_of,
     unbought,
 )
@@ -52,7 +53,9 @@ PRICE = {"input_usd_per_million": 0.0, "output_usd_per_million": 1000.0}  # 0.00
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pacing.Pacer.__init__, "__defaults__", (0.01, None))
+    monkeypatch.setattr(gate, "BACKOFF_FLOOR_S", 0.01)
+    monkeypatch.setattr(gate, "FIRST_ANSWER_S", 0.1)
+    monkeypatch.setattr(breaker, "COOL_S", 0.05)
 
 
 def settings(**fields: Any) -> GenerateConfig:
@@ -169,7 +172,6 @@ def test_no_more_calls_in_flight_than_the_teacher_allows(
 @pytest.mark.parametrize(
     ("reply", "calls", "state"),
     [
-        (status(429), 3, "failed"),
         (status(503), 3, "failed"),
         (status(500), 3, "failed"),
         (reset, 3, "failed"),
@@ -247,7 +249,7 @@ def test_deadline_is_wall_clock_for_the_whole_call(
         ledger, {"t": teacher}, all_of(put_prompts(1)), deadline_s=0.5, retries=0, budget_usd=1.0
     )
     ((took_s,),) = ledger.rows("SELECT epoch(ended_at) - epoch(started_at) FROM request")
-    assert 0.5 <= took_s < 1.5
+    assert 0.49 <= took_s < 1.5  # timers and clocks differ by a millisecond
     assert list(purchase.failures) == ["deadline"]
     assert purchase.cost_usd == pytest.approx(0.008)  # it may have been charged: the worst case
 
@@ -272,7 +274,7 @@ def test_retry_after_holds_back_every_call(
     server.script(status(429, headers))
     teachers = {"t": http_teacher(server, max_in_flight=2)}
     purchase = order(ledger, teachers, all_of(put_prompts(6)), retries=retries)
-    assert purchase.states == ({"done": 6} if retries else {"done": 5, "failed": 1})
+    assert purchase.states == {"done": 6}  # a call that was turned away was none
     first, *later = [call.at for call in server.calls]
     if good:
         early = [at for at in later if at - first < wait_s]
@@ -301,7 +303,7 @@ def test_server_that_is_down_is_given_up(
     server.rule = lambda call: status(503)
     purchase = order(ledger, {"t": teacher}, all_of(put_prompts(100)), retries=1)
     assert purchase.states == {"failed": 100}
-    assert len(server.calls) <= 2 * (pacing.GIVE_UP_AFTER + 4)
+    assert len(server.calls) <= breaker.TRIP + 4 + 4
     server.rule = None
     assert order(ledger, {"t": teacher}, all_of(put_prompts(100))).states == {"done": 100}
 
@@ -431,16 +433,25 @@ def test_full_disk_ends_the_run_and_is_told(
     assert len(server.calls) < 20
 
 
+@pytest.mark.parametrize(("presses", "delay_s"), [(1, 0.05), (2, 0.3)])
 def test_ctrl_c_keeps_what_arrived_and_says_what_did_not(
-    server: FaultServer, ledger: Ledger, http_teacher: MakeTeacher, put_prompts: PutPrompts
+    server: FaultServer,
+    ledger: Ledger,
+    http_teacher: MakeTeacher,
+    put_prompts: PutPrompts,
+    presses: int,
+    delay_s: float,
 ) -> None:
-    server.delay_s = 0.05
+    """Once lets the calls in flight end, twice does not."""
+    server.delay_s = delay_s
     requests = all_of(put_prompts(400))
     teachers = {"t": http_teacher(server, max_in_flight=4)}
     config = settings()
+    pressed: list[int] = []
 
     def press(progress: Progress) -> None:
-        if progress.teachers["t"].done > 20:
+        if len(pressed) < presses and (progress.teachers["t"].done > 5):
+            pressed.append(progress.teachers["t"].in_flight)
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
@@ -459,7 +470,7 @@ def test_ctrl_c_keeps_what_arrived_and_says_what_did_not(
     assert set(found) == {"done", "cancelled"}
     server.delay_s = 0.0
     assert order(ledger, teachers, requests).states == {"done": 400}
-    assert len(server.calls) <= 400 + 4
+    assert len(server.calls) <= 400 + (4 if presses == 2 else 0)
 
 
 def test_buys_inside_a_running_event_loop(

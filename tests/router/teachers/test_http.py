@@ -223,17 +223,17 @@ def test_gzip_bomb_is_cut_at_the_cap(server: FaultServer, http_teacher: MakeTeac
     ],
 )
 def test_retry_after_in_seconds(value: str, seconds: float | None) -> None:
-    assert retry_after_s({"Retry-After": value}) == seconds
+    assert retry_after_s({"retry-after": value}) == seconds
 
 
 def test_retry_after_as_a_date_is_held_against_the_servers_clock() -> None:
     servers_now = time.time() - 3600  # its clock is an hour behind ours
     headers = {
-        "Retry-After": formatdate(servers_now + 90, usegmt=True),
-        "Date": formatdate(servers_now, usegmt=True),
+        "retry-after": formatdate(servers_now + 90, usegmt=True),
+        "date": formatdate(servers_now, usegmt=True),
     }
     assert retry_after_s(headers) == 90
-    ours = {"Retry-After": formatdate(time.time() + 90, usegmt=True)}
+    ours = {"retry-after": formatdate(time.time() + 90, usegmt=True)}
     assert retry_after_s(ours) == pytest.approx(90, abs=2)
 
 

@@ -1,0 +1,180 @@
+"""Our engine against a bare client and the peers: the same calls to the same loopback server, in turns.
+
+    python -m benchmarks.generation --requests 1000 --systems ours,aiohttp --repeats 5
+
+The server answers after 100 ms and 100 calls are in flight, for all. Wall is from the first send to the
+last answer: durable in our ledger, in memory for the bare client. CPU is the whole process's after its
+imports. Prints a table of medians and, as its last line, one JSON object.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+IN_FLIGHT, LATENCY_S = 100, 0.1
+MAX_TOKENS = 64
+
+
+def prompts(count: int) -> list[str]:
+    """Different prompts of a sentence each."""
+    return [f"Say in one sentence what the number {number} is good for." for number in range(count)]
+
+
+def run_ours(url: str, count: int) -> dict[str, float]:
+    """`router.engine.buy` into a ledger on disk."""
+    import aiohttp  # noqa: F401
+    import duckdb  # noqa: F401
+    import numpy  # noqa: F401
+    import pyarrow.json  # noqa: F401
+
+    from ledger.prompts import Prompt
+    from ledger.store import Ledger
+    from router.engine import GenerateConfig, Request, buy, sampling_of
+    from router.teachers import TeacherConfig, open_teacher
+
+    config = TeacherConfig(http="m", url=url, licence="MIT", max_in_flight=IN_FLIGHT)
+    settings = GenerateConfig(max_tokens=MAX_TOKENS, deadline_s=2.0)
+    items = [Prompt.of(text) for text in prompts(count)]
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+        ledger = Ledger(Path(folder) / "ledger")
+        with ledger.writing("benchmark"):
+            for start in range(0, count, 10_000):
+                part = items[start : start + 10_000]
+                ledger.put_all([row for prompt in part for row in prompt.rows("benchmark")])
+            ledger.fold()
+            requests = [Request(prompt, "t") for prompt in items]
+            teacher = open_teacher("t", config, Path())
+            meter = Meter()
+            purchase = buy(
+                requests, {"t": teacher}, ledger, sampling_of(settings), settings,
+                stage="generate", run="benchmark",
+            )  # fmt: skip
+            found = {**meter.read(), "wall_s": purchase.seconds}
+        assert purchase.states == {"done": count}, purchase.states
+        return found
+
+
+def run_aiohttp(url: str, count: int) -> dict[str, float]:
+    """The bare client: posts, parses, keeps the answers in a list."""
+    import asyncio
+
+    import aiohttp
+
+    answers = []
+
+    async def main() -> None:
+        connector = aiohttp.TCPConnector(limit=IN_FLIGHT)
+        async with aiohttp.ClientSession(connector=connector) as session:
+            queue = iter(prompts(count))
+
+            async def work() -> None:
+                for prompt in queue:
+                    messages = [{"role": "user", "content": prompt}]
+                    body = {"model": "m", "messages": messages, "max_tokens": MAX_TOKENS}
+                    async with session.post(f"{url}/chat/completions", json=body) as response:
+                        payload = await response.json()
+                        answers.append(payload["choices"][0]["message"]["content"])
+
+            await asyncio.gather(*(work() for _ in range(IN_FLIGHT)))
+
+    meter = Meter()
+    asyncio.run(main())
+    found = meter.read()
+    assert len(answers) == count
+    return found
+
+
+SYSTEMS: dict[str, Callable[[str, int], dict[str, float]]] = {
+    "ours": run_ours,
+    "aiohttp": run_aiohttp,
+}
+
+
+class Meter:
+    """Wall and CPU seconds from its making to `read`, and the process's peak memory."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.monotonic(), time.process_time()
+
+    def read(self) -> dict[str, float]:
+        """The figures until now."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return {
+            "wall_s": time.monotonic() - self._wall,
+            "cpu_s": time.process_time() - self._cpu,
+            "rss_mib": peak / (2**20 if sys.platform == "darwin" else 1024),
+        }
+
+
+def measure(system: str, url: str, count: int) -> dict[str, float]:
+    """One system in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.generation", "--child", system, "--url", url]
+    done = subprocess.run(
+        [*command, "--requests", str(count)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"{system} failed:\n{done.stderr[-3000:]}")
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def medians(runs: list[dict[str, float]], count: int) -> dict[str, float]:
+    """What the table and the JSON line say of one system."""
+    wall = statistics.median(run["wall_s"] for run in runs)
+    cpu = statistics.median(run["cpu_s"] for run in runs)
+    return {
+        "wall_s": round(wall, 3),
+        "cpu_s_per_1000": round(1000 * cpu / count, 3),
+        "efficiency": round(count * LATENCY_S / IN_FLIGHT / wall, 3),
+        "rss_mib": round(statistics.median(run["rss_mib"] for run in runs), 1),
+    }
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--requests", type=int, default=1000)
+    parser.add_argument("--systems", default="ours,aiohttp")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--url", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        print(json.dumps(SYSTEMS[options.child](options.url, options.requests)))
+        return
+    names = options.systems.split(",")
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    server = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.loopback", "--latency", str(LATENCY_S)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        url = server.stdout.readline().strip()
+        for _ in range(options.repeats):
+            for name in names:
+                runs[name].append(measure(name, url, options.requests))
+        server.stdin.close()
+    found = {name: medians(runs[name], options.requests) for name in names}
+    print(f"{options.requests:,} calls, {IN_FLIGHT} in flight, {LATENCY_S * 1000:.0f} ms each, "
+          f"median of {options.repeats}; {platform.processor() or platform.machine()}, "
+          f"{os.cpu_count()} cores, Python {platform.python_version()}")  # fmt: skip
+    print(f"{'':12} {'wall s':>8} {'CPU s/1000':>11} {'efficiency':>11} {'peak MiB':>9}")
+    for name, at in found.items():
+        print(f"{name:12} {at['wall_s']:8.2f} {at['cpu_s_per_1000']:11.3f} "
+              f"{at['efficiency']:11.3f} {at['rss_mib']:9.0f}")  # fmt: skip
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
