@@ -1,7 +1,7 @@
 # Tutelage's commands; `make` alone lists them. Each sets up what it needs in .venv, once.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help quickstart smollm2 test test-all lint fmt bench quickstart-assets setup setup-dev docs lock clean
+.PHONY: help quickstart smollm2 test test-all faults lint fmt bench quickstart-assets setup setup-dev docs lock clean
 
 bin := .venv/bin
 setup := python="$$(PYTHON="$(PYTHON)" tools/python.sh)" && "$$python" tools/setup.py
@@ -22,6 +22,9 @@ test: lint ## linters, types and every test that takes less than half a minute
 
 test-all: lint ## the same with the slow tests: kills, whole runs, the wheel in an empty environment
 	$(pytest)
+
+faults: setup-dev ## the fault suite: each row of what a run survives, with its figure and its bar
+	$(bin)/python -m tests.faults
 
 lint: setup-dev ## ruff (rules and format) and mypy
 	$(bin)/ruff check .

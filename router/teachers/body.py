@@ -5,6 +5,7 @@ import zlib
 from router.teachers.errors import CallError
 
 MAX_BODY_BYTES = 32 * 2**20
+PIECE_BYTES = 64 * 1024  # unpacked at a time
 
 
 class Body:
@@ -15,30 +16,36 @@ class Body:
         if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):
             raise _unusable("encoded_body", f"the answer is packed as {encoding[:40]!r}, unasked")
         self._limit = limit
-        self._whole = bytearray()
+        self._size = 0
+        self._pieces: list[bytes] = []
         # 32 + MAX_WBITS: gzip or zlib, whichever the header says
         self._unpack = None if encoding in ("", "identity") else zlib.decompressobj(47)
 
     def feed(self, chunk: bytes) -> bytes:
         """Adds a chunk; returns what it unpacks to. Raises CallError past the limit."""
-        room = self._limit - len(self._whole) + 1
         if self._unpack is None:
-            plain = chunk
-        else:
-            try:
-                plain = self._unpack.decompress(chunk, room)
-            except zlib.error as error:
-                raise _unusable("broken_body", f"the answer cannot be unpacked: {error}") from error
-        self._whole += plain
-        if len(self._whole) > self._limit:
-            raise _unusable(
-                "body_too_large", f"the answer is larger than {self._limit // 2**20} MiB"
-            )
-        return plain
+            self._add(chunk)
+            return chunk
+        before = len(self._pieces)
+        try:
+            while chunk:
+                self._add(self._unpack.decompress(chunk, PIECE_BYTES))
+                chunk = self._unpack.unconsumed_tail
+        except zlib.error as error:
+            raise _unusable("broken_body", f"the answer cannot be unpacked: {error}") from error
+        return b"".join(self._pieces[before:])
 
     def whole(self) -> bytes:
         """The body, once all of it was fed."""
-        return bytes(self._whole)
+        return b"".join(self._pieces)
+
+    def _add(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._size > self._limit:
+            raise _unusable(
+                "body_too_large", f"the answer is larger than {self._limit // 2**20} MiB"
+            )
+        self._pieces.append(piece)
 
 
 def _unusable(error_class: str, message: str) -> CallError:

@@ -16,6 +16,7 @@ ONLY_FOR = {
     "batch_size": ("local",),
     "dtype": ("local",),
     "max_in_flight": ("vllm", "http", "litellm"),
+    "ca_file": ("vllm", "http"),
     "rpm": ("vllm", "http", "litellm"),
     "tpm": ("vllm", "http", "litellm"),
     "api_key_env": ("vllm", "http", "litellm"),
@@ -106,6 +107,11 @@ class TeacherConfig(Section):
         default=None,
         gt=0,
         description="Most tokens of prompt and answer together; longer prompts are not sent.",
+    )
+    ca_file: str | None = Field(
+        default=None,
+        description="File of the certificates (PEM) to trust behind `url`, relative to the recipe, for "
+        "a server of your own; by default the system's.",
     )
     allow_model_names: list[str] = Field(
         default=[],

@@ -95,7 +95,12 @@ class Client:
 
     @cached_property
     def _trust(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=self._ca_file)
+        try:
+            return ssl.create_default_context(cafile=self._ca_file)
+        except OSError as error:  # ssl's errors are some too
+            raise CallError(
+                "tls", f"`ca_file` {self._ca_file} holds no certificates: {error}", fatal=True
+            ) from error
 
 
 def connect_error(error: Exception) -> CallError:
@@ -166,9 +171,6 @@ class _Connection(asyncio.Protocol):
             return
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserCallbackError as error:
-            cause = error.__context__
-            self._fail(cause if isinstance(cause, CallError) else _broken(error))
         except httptools.HttpParserError as error:
             self._fail(_broken(error))
 
@@ -185,20 +187,27 @@ class _Connection(asyncio.Protocol):
             )
         )
 
-    # What the parser calls.
+    # What the parser calls. It loses what they raise, so they do not.
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._header_bytes += len(name) + len(value)
         if self._header_bytes > MAX_HEADER_BYTES:
-            raise _broken("its headers are too long")
+            self._fail(_broken("its headers are too long"))
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
-        self._body = Body(self._headers.get("content-encoding", ""), self._max_body_bytes)
+        try:
+            self._body = Body(self._headers.get("content-encoding", ""), self._max_body_bytes)
+        except CallError as error:
+            self._fail(error)
 
     def on_body(self, data: bytes) -> None:
-        assert self._body is not None
-        self._body.feed(data)
+        if self._body is None or self._reply is None or self._reply.done():
+            return
+        try:
+            self._body.feed(data)
+        except CallError as error:
+            self._fail(error)
 
     def on_message_complete(self) -> None:
         status = self._parser.get_status_code()

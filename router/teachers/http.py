@@ -7,6 +7,7 @@ into one header and nowhere else.
 import json
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from ledger.keys import teacher_key
@@ -15,7 +16,7 @@ from router.teachers import completions
 from router.teachers.allowance import allowance
 from router.teachers.config import TeacherConfig
 from router.teachers.connections import Client
-from router.teachers.errors import CallError
+from router.teachers.errors import CallError, TeacherUnavailable
 from router.teachers.prices import (
     FREE,
     UNKNOWN,
@@ -38,7 +39,7 @@ class HttpTeacher:
     remote = True
     batch_size = 1
 
-    def __init__(self, name: str, config: TeacherConfig) -> None:
+    def __init__(self, name: str, config: TeacherConfig, base_dir: Path = Path()) -> None:
         assert config.url is not None
         self.name, self.kind, self.model = name, config.kind, config.model
         self.licence, self.budget_usd = config.licence, config.budget_usd
@@ -49,6 +50,7 @@ class HttpTeacher:
         self.settings = config.model_dump(exclude_defaults=True, exclude={"licence"})
         self.system, self.context = config.system, config.context
         self._config = config
+        self._ca_file = base_dir / config.ca_file if config.ca_file else None
         self._price = _price(config)
         self.key = teacher_key(
             model=self.model,
@@ -60,6 +62,10 @@ class HttpTeacher:
 
     def require_ready(self) -> None:
         _ = self._secret
+        if self._ca_file is not None and not self._ca_file.is_file():
+            raise TeacherUnavailable(
+                f"teacher `{self.name}`: `ca_file` names {self._ca_file}, which is no file."
+            )
 
     async def check(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[CallError | None]:
         return [check_prompt(prompt, self.system, self.context, sampling) for prompt in prompts]
@@ -101,7 +107,7 @@ class HttpTeacher:
         if key := self._secret.reveal():
             headers["Authorization"] = f"Bearer {key}"
         assert self._config.url is not None
-        return Client(self._config.url, headers)
+        return Client(self._config.url, headers, ca_file=self._ca_file)
 
 
 def read_priced(payload: Any, asked: str, allowed: Sequence[str], raw: str, price: Price) -> Answer:

@@ -35,7 +35,7 @@ def open_teacher(name: str, config: TeacherConfig, base_dir: Path) -> Teacher:
         return LitellmTeacher(name, config)
     from router.teachers.http import HttpTeacher
 
-    return HttpTeacher(name, config)
+    return HttpTeacher(name, config, base_dir)
 
 
 def find_model(what: str, path: str, base_dir: Path) -> Path:

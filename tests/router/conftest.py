@@ -9,8 +9,8 @@ import pytest
 from ledger.prompts import Prompt
 from ledger.store import Ledger
 from router.teachers import Teacher, TeacherConfig, open_teacher
+from tests.faults.server import MODEL, FaultServer
 from tests.router import chat_server, tiny
-from tests.router.fault_server import MODEL, FaultServer
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 

@@ -36,20 +36,37 @@ async def spend(
     return spent, refused
 
 
-def test_no_overshoot_in_1000_simulated_runs() -> None:
-    """Each run ends with nothing left to buy, or with less left in some scope than a call reserves."""
-    for seed in range(1000):
+def simulate_runs(count: int) -> int:
+    """How many of `count` runs passed a cap, or stopped though there was money for a call that waited.
+
+    100 in flight, mixed prices, random usage within what was reserved, caps on the run, a teacher
+    and a task, and money that earlier sittings spent.
+    """
+    wrong = 0
+    for seed in range(count):
         dice = random.Random(seed)
         prices = [0.001, 0.03, 0.5]
         jobs = [job(dice.choice("ab"), dice.choice("xy"), dice.choice(prices)) for _ in range(150)]
         cap = dice.uniform(0.5, 10)
-        caps = {RUN: cap, ("teacher", "a"): cap / 2, ("task", "x"): cap / 3}
+        caps: dict[Scope, float | None] = {
+            RUN: cap,
+            ("teacher", "a"): cap / 2,
+            ("task", "x"): cap / 3,
+        }
         before = {RUN: 0.1, ("teacher", "b"): 0.1}
         spent, refused = asyncio.run(spend(Budget(caps, before), dice, jobs))
-        left = {scope: caps[scope] - before.get(scope, 0.0) - spent[scope] for scope in caps}
-        assert min(left.values()) >= -1e-9
-        for scopes, worst in refused:
-            assert any(left[scope] < worst for scope in scopes if scope in left)
+        left = {s: (c or 0.0) - before.get(s, 0.0) - spent[s] for s, c in caps.items()}
+        stopped_well = all(
+            any(left[scope] < worst for scope in scopes if scope in left)
+            for scopes, worst in refused
+        )
+        wrong += min(left.values()) < -1e-9 or not stopped_well
+    return wrong
+
+
+def test_no_overshoot_in_1000_simulated_runs() -> None:
+    """Each run ends with nothing left to buy, or with less left in some scope than a call reserves."""
+    assert simulate_runs(1000) == 0
 
 
 def test_a_call_waits_for_what_calls_in_flight_may_give_back() -> None:

@@ -32,7 +32,7 @@ from router.engine import (
     unbought,
 )
 from router.teachers import Teacher, open_local
-from tests.router.fault_server import (
+from tests.faults.server import (
     Call,
     FaultServer,
     Reply,

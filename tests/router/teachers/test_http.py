@@ -17,7 +17,7 @@ import pytest
 from ledger.prompts import Prompt
 from router.teachers import Answer, CallError, Sampling, Teacher, TeacherConfig, open_teacher
 from router.teachers.statuses import retry_after_s
-from tests.router.fault_server import (
+from tests.faults.server import (
     FaultServer,
     Reply,
     body,

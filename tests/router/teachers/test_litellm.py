@@ -9,7 +9,7 @@ import pytest
 
 from ledger.prompts import Prompt
 from router.teachers import Answer, CallError, Sampling, Teacher, TeacherConfig, open_teacher
-from tests.router.fault_server import FaultServer, Reply, body, content, payload, reset, status
+from tests.faults.server import FaultServer, Reply, body, content, payload, reset, status
 
 CANARY = "canary-key-6f1d0b2c"
 

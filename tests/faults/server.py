@@ -2,23 +2,28 @@
 
     with FaultServer() as server:
         server.script(status(429, {"Retry-After": "2"}), content(None))    # then well-behaved
-By hand: `python -m tests.router.fault_server 8080`.
+
+By hand, `python -m tests.faults.server 8080`: a prompt that begins with the name of a fault in square
+brackets, such as `[429 Retry-After=2]` or `[reset]`, meets it; every other one is answered.
 """
 
 import asyncio
 import gzip
 import json
+import ssl
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 from aiohttp import web
 
 MODEL = "m"
+CERTIFICATES = Path(__file__).parent / "certificates"
 
 
 @dataclass(slots=True)
@@ -120,6 +125,11 @@ def silent(seconds: float) -> Reply:
     return reply
 
 
+def always(reply: Reply | None) -> Callable[[Call], Reply | None]:
+    """A rule that gives every request the same reply."""
+    return lambda call: reply
+
+
 @dataclass
 class FaultServer:
     """The server. `rule(call)` may choose a reply per request, before the script."""
@@ -128,6 +138,7 @@ class FaultServer:
     rule: Callable[[Call], Reply | None] | None = None
     calls: list[Call] = field(default_factory=list)
     port: int = 0
+    certificate: str | None = None  # a name in tests/faults/certificates: https, on localhost
     _script: deque[Reply] = field(default_factory=deque)
 
     def script(self, *replies: Reply) -> None:
@@ -137,7 +148,8 @@ class FaultServer:
     @property
     def url(self) -> str:
         """Base URL."""
-        return f"http://127.0.0.1:{self.port}/v1"
+        host = "https://localhost" if self.certificate else "http://127.0.0.1"
+        return f"{host}:{self.port}/v1"
 
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
@@ -149,6 +161,10 @@ class FaultServer:
             started.set()
             self._loop.run_forever()
             self._loop.run_until_complete(self._runner.cleanup())
+            left = asyncio.all_tasks(self._loop)
+            for task in left:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
             self._loop.close()
 
         self._thread = threading.Thread(target=run, name="fault-server")
@@ -165,7 +181,11 @@ class FaultServer:
         app.router.add_post("/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
+        trust = None
+        if self.certificate:
+            trust = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            trust.load_cert_chain(CERTIFICATES / f"{self.certificate}.pem")
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=trust)
         await site.start()
         self.port = self._runner.addresses[0][1]
 
@@ -184,7 +204,30 @@ class FaultServer:
         return web.json_response(completion(f"echo {prompt}"))
 
 
+BY_NAME: dict[str, Reply] = {
+    "reset": reset,
+    "silent": silent(3600),
+    "drip": dripping(3600),
+    "empty": content(""),
+    "null": content(None),
+    "truncated": content("cut", "length"),
+    "html": body(b"<html>", type_="html"),
+    "broken": body(b'{"choices": ['),
+    "other-model": content("x", model="other"),
+}
+
+
+def by_name(call: Call) -> Reply | None:
+    """The fault that a prompt names: `[reset] …`, `[503] …`, `[429 Retry-After=2] …`."""
+    if not call.prompt.startswith("["):
+        return None
+    name, *headers = call.prompt[1:].partition("]")[0].split()
+    if name.isdecimal():
+        return status(int(name), dict(header.split("=", 1) for header in headers))
+    return BY_NAME.get(name)
+
+
 if __name__ == "__main__":
-    with FaultServer(port=int(sys.argv[1])) as server:
-        print(server.url)
+    with FaultServer(port=int(sys.argv[1]), rule=by_name) as server:
+        print(server.url, flush=True)
         threading.Event().wait()
