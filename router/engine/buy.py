@@ -17,6 +17,7 @@ from ledger.errors import TutelageError
 from ledger.keys import now_us
 from ledger.store import Ledger
 from router.engine.budget import RUN, Budget, NoBudget, Scope, UnknownPrice
+from router.engine.calls import CallLane
 from router.engine.config import GenerateConfig
 from router.engine.lane import Lane, Terms, cut_into_chunks
 from router.engine.loop import run_to_end
@@ -61,7 +62,7 @@ def buy(
     budget = Budget(_caps(asked, settings), spent)
     commits = Commits(ledger, Context(sampling, stage, run, now_us()))
     terms = Terms(sampling, settings, budget, commits)
-    lanes = [Lane(asked[name], own, terms) for name, own in chunks.items() if own]
+    lanes: list[Lane] = [CallLane(asked[name], own, terms) for name, own in chunks.items() if own]
     progress = Progress({lane.teacher.name: lane.progress for lane in lanes}, reused.total())
     if lanes:
         _check_prices(lanes, settings, sampling)
@@ -126,7 +127,7 @@ class _Buyer:
     async def _tick(self, on_progress: OnProgress, over: asyncio.Event) -> None:
         while not over.is_set():
             for lane in self.lanes:
-                lane.progress.limit, lane.progress.held_s = lane.gate.limit, lane.gate.held_s
+                lane.refresh()
             on_progress(self.progress)
             await _wait(over, TICK_S)
         on_progress(self.progress)

@@ -1,28 +1,20 @@
-"""One teacher's part of a purchase: its requests, its gate, its progress.
+"""One teacher's part of a purchase: its requests, and what is known of their ends.
 
-Workers take chunks in order, wait at the gate, ask, ask again after passing errors, and hand every
-outcome to the ledger without waiting for it. What is left when a purchase is cut short ends
-`cancelled`.
+`CallLane` (calls.py) asks a teacher call by call, `BatchLane` (batches.py) by a provider's batch API.
+What is left when a purchase is cut short ends `cancelled`.
 """
 
-import asyncio
 from collections.abc import Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 
-from ledger.keys import now_us
-from router.engine.billing import Bill
 from router.engine.budget import Budget
 from router.engine.config import GenerateConfig
-from router.engine.gate import Gate, Pace
 from router.engine.progress import TeacherProgress
-from router.engine.recording import Commits, Outcome, answered, ended
+from router.engine.recording import Commits, Context, Outcome
 from router.engine.requests import Work
-from router.teachers.errors import CallError
-from router.teachers.protocol import Answer, Sampling, Teacher
+from router.teachers.protocol import Sampling, Teacher
 
-# A request that is refused for load while others are answered is too much by itself.
-REFUSALS = 20
 OVER_BUDGET = (
     "its worst cost does not fit under a cap any more: raise `budget_usd` (in `generate:` or at the "
     "teacher) or `task_budget_usd`, or lower `generate: max_tokens`"
@@ -41,168 +33,45 @@ class Terms:
 
 
 class Lane:
-    """Buys from one teacher, in chunks of its batch size."""
+    """Buys from one teacher."""
 
-    def __init__(self, teacher: Teacher, chunks: list[list[Work]], terms: Terms) -> None:
+    def __init__(self, teacher: Teacher, works: Sequence[Work], terms: Terms) -> None:
         self.teacher, self.terms = teacher, terms
-        self.progress = TeacherProgress(total=sum(map(len, chunks)))
-        self._chunks = iter(chunks)
-        self._workers = min(teacher.max_in_flight, len(chunks))
-        self._left = {work.key: work for chunk in chunks for work in chunk}
-        self._bills: dict[str, tuple[Bill, int]] = {}  # by request key, of what is under way
-        self._stopped = False
-        self.gate = Gate(
-            Pace(
-                start=teacher.start_in_flight,
-                ceiling=teacher.max_in_flight,
-                rpm=teacher.rpm,
-                tpm=teacher.tpm,
-                patience_s=terms.settings.patience_s,
-            )
-        )
-
-    def __bool__(self) -> bool:
-        """Whether there is anything to buy."""
-        return bool(self._left)
+        self.progress = TeacherProgress(total=len(works))
+        self.left = {work.key: work for work in works}
+        self.stopped = False
 
     @property
     def first(self) -> Work:
         """A request that is still to be bought."""
-        return next(iter(self._left.values()))
+        return next(iter(self.left.values()))
 
     async def buy(self) -> None:
         """Buys until every request has ended, or `stop`."""
-        async with asyncio.TaskGroup() as workers:
-            for _ in range(self._workers):
-                workers.create_task(self._work())
+        raise NotImplementedError
 
     def stop(self) -> None:
-        """Starts no call any more; those in flight may end."""
-        self._stopped = True
-        self.gate.stop()
+        """Sends nothing any more; calls in flight may end."""
+        self.stopped = True
+
+    def refresh(self) -> None:
+        """Brings `progress` up to date with what no outcome tells."""
 
     def cancel_the_rest(self) -> None:
         """Records what is left as `cancelled`, with what its calls may have cost."""
-        if self._left:
-            self._record([self._cancelled(work) for work in list(self._left.values())])
+        if self.left:
+            self.record([self.cancelled(work) for work in list(self.left.values())])
 
-    async def _work(self) -> None:
-        for chunk in self._chunks:
-            if self._stopped:
-                return
-            await self._buy_chunk(chunk)
-
-    async def _buy_chunk(self, chunk: list[Work]) -> None:
-        """Buys one chunk and has it recorded, in one commit."""
-        self.terms.commits.check()
-        if self.gate.given_up is not None:
-            error = not_asked(self.gate.given_up)
-            self._record([ended(work, error) for work in chunk])
-            return
-        prompts = [work.request.prompt for work in chunk]
-        problems = await self.teacher.check(prompts, self.terms.sampling)
-        pairs = list(zip(chunk, problems, strict=True))
-        outcomes = [ended(work, problem) for work, problem in pairs if problem is not None]
-        fine = [work for work, problem in pairs if problem is None]
-        if fine:
-            outcomes += await self._ask_until_it_ends(fine)
-        self._record(outcomes)
-
-    async def _ask_until_it_ends(self, works: list[Work]) -> list[Outcome]:
-        """Asks, and asks again after passing errors, until every request of `works` has ended."""
-        terms, gate = self.terms, self.gate
-        bill = Bill(terms.budget, self.teacher, [work.request for work in works], terms.sampling)
-        self._bills.update((work.key, (bill, i)) for i, work in enumerate(works))
-        size = sum(self.teacher.size(work.request.prompt, terms.sampling) for work in works)
-        started_at: int | None = None
-        wait_s, calls, failures, refusals = 0.0, 0, 0, 0
-        while True:
-            if not await bill.open():
-                outcomes = [Outcome(work, "over_budget", OVER_BUDGET) for work in works]
-                break
-            ticket = await gate.enter(size)
-            if ticket is None:
-                bill.cancel()
-                outcomes = [self._not_sent(work) for work in works]
-                break
-            calls += 1
-            started_at = started_at or now_us()
-            try:
-                answers = await self._ask(works)
-            except CallError as error:
-                bill.close_failed(error)
-                gate.failed(ticket, error)
-                refused = error.error_class == "rate_limited" or error.retry_after_s is not None
-                refusals, failures = refusals + refused, failures + (not refused)
-                again = failures <= terms.settings.retries and refusals < REFUSALS
-                if error.transient and again and not self._stopped:
-                    if not refused:
-                        wait_s = gate.backoff_s(wait_s)
-                        await asyncio.sleep(wait_s)
-                    continue
-                outcomes = [ended(work, error) for work in works]
-                break
-            except BaseException:
-                bill.close_failed(None)
-                gate.leave(ticket)
-                raise
-            bill.close(answers)
-            gate.succeeded(ticket, sum(map(_tokens, answers)), answers[-1].allowance)
-            outcomes = [answered(work, a) for work, a in zip(works, answers, strict=True)]
-            break
-        for outcome, cost in zip(outcomes, bill.costs, strict=True):
-            outcome.attempts, outcome.started_at = calls, started_at
-            outcome.cost_usd, outcome.price_source = cost, bill.price_source
-        return outcomes
-
-    async def _ask(self, works: list[Work]) -> list[Answer]:
-        """One call, within its deadline. Raises CallError, whatever the teacher raises."""
-        teacher = self.teacher
-        deadline_s = self.terms.settings.deadline_s if teacher.remote else None
-        sampling = self.terms.sampling
-        if sampling.seed is not None:
-            sampling = replace(sampling, seed=sampling.seed + works[0].request.n)
-        self.progress.in_flight += len(works)
-        try:
-            async with asyncio.timeout(deadline_s):
-                return await teacher.answer([work.request.prompt for work in works], sampling)
-        except CallError:
-            raise
-        except TimeoutError as error:
-            raise CallError(
-                "deadline",
-                f"no whole answer within {deadline_s} s (`generate: deadline_s`)",
-                transient=True,
-                charged_usd=None,
-            ) from error
-        except Exception as error:
-            raise CallError(
-                f"internal_{type(error).__name__}",
-                f"teacher `{teacher.name}` raised {type(error).__name__}: {error}",
-                charged_usd=None,
-            ) from error
-        finally:
-            self.progress.in_flight -= len(works)
-
-    def _record(self, outcomes: list[Outcome]) -> None:
-        """Hands the outcomes to the ledger; the slot is free for the next call meanwhile."""
-        for outcome in outcomes:
-            del self._left[outcome.work.key]
-            self._bills.pop(outcome.work.key, None)
-            self.progress.add(outcome)
-        self.terms.commits.put(outcomes, self.teacher)
-
-    def _not_sent(self, work: Work) -> Outcome:
-        if self.gate.given_up is not None:
-            return ended(work, not_asked(self.gate.given_up))
+    def cancelled(self, work: Work) -> Outcome:
+        """The end of a request that the purchase did not come to."""
         return Outcome(work, "cancelled", STOPPED)
 
-    def _cancelled(self, work: Work) -> Outcome:
-        outcome = Outcome(work, "cancelled", STOPPED)
-        if work.key in self._bills:
-            bill, position = self._bills[work.key]
-            outcome.cost_usd, outcome.price_source = bill.costs[position], bill.price_source
-        return outcome
+    def record(self, outcomes: Sequence[Outcome], context: Context | None = None) -> None:
+        """Hands outcomes to the ledger, which makes them durable meanwhile."""
+        for outcome in outcomes:
+            if self.left.pop(outcome.work.key, None) is not None:
+                self.progress.add(outcome)
+        self.terms.commits.put(outcomes, self.teacher, context)
 
 
 def cut_into_chunks(teacher: Teacher, works: Sequence[Work], have: Set[str]) -> list[list[Work]]:
@@ -223,13 +92,3 @@ def cut_into_chunks(teacher: Teacher, works: Sequence[Work], have: Set[str]) -> 
             if chunk:
                 chunks.append(chunk)
     return chunks
-
-
-def not_asked(reason: CallError) -> CallError:
-    """The error of a request to a teacher that was given up for `reason`."""
-    message = f"not asked, since the teacher failed before: {reason}"
-    return CallError(reason.error_class, message)
-
-
-def _tokens(answer: Answer) -> int:
-    return (answer.prompt_tokens or 0) + (answer.completion_tokens or 0)

@@ -61,15 +61,20 @@ class Commits:
     """
 
     def __init__(self, ledger: Ledger, context: Context) -> None:
-        self._ledger, self._context = ledger, context
+        self._ledger, self.context = ledger, context
         self._group: dict[str, list[Row]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._pending: set[asyncio.Task[None]] = set()
         self._error: BaseException | None = None
 
-    def put(self, outcomes: Sequence[Outcome], teacher: Teacher) -> None:
-        """Adds outcomes to the group that is gathered now; all of them go into one commit."""
-        for table, rows in batch_of(outcomes, teacher, self._context):
+    def put(
+        self, outcomes: Sequence[Outcome], teacher: Teacher, context: Context | None = None
+    ) -> None:
+        """Adds outcomes to the group that is gathered now; all of them go into one commit.
+
+        `context` is theirs where it is not the purchase's.
+        """
+        for table, rows in batch_of(outcomes, teacher, context or self.context):
             self._group.setdefault(table, []).extend(rows)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(GROUP_S, self._commit)
@@ -78,6 +83,14 @@ class Commits:
         """Raises what a commit raised, so that nothing more is bought that cannot be kept."""
         if self._error is not None:
             raise self._error
+
+    async def now(self, table: str, row: Row) -> None:
+        """Puts one row, and returns when it and all that was put before are durable."""
+        self._group.setdefault(table, []).append(row)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._commit()
+        await self.all_done()
 
     def fail(self, error: BaseException) -> None:
         """Has `check` raise this from now on."""
