@@ -54,6 +54,11 @@ TABLES: dict[str, Table] = {
         _table("label", "prompt>prompt, classifier, task, probability DOUBLE", "prompt classifier"),
         _table("teacher", "key, name, kind, model, revision, settings", "key"),
         _table(
+            "provider_batch",
+            "key, teacher>teacher, state, file, provider_id, round BIGINT, requests, sampling, stage, run, "
+            "recorded_at TIMESTAMP",
+        ),
+        _table(
             "request",
             "key, prompt>prompt, teacher>teacher, task, n BIGINT, sampling, max_tokens BIGINT, state, reason, "
             "error_class, attempts BIGINT, queued_at TIMESTAMP, started_at TIMESTAMP, "

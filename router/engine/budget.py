@@ -40,20 +40,28 @@ class Budget:
         self._reserved: Counter[Scope] = Counter()
         self._settled = asyncio.Event()
 
+    def take(self, costs: Iterable[tuple[Iterable[Scope], float]]) -> bool | None:
+        """Sets costs aside if they fit now; None where they may fit later, False where they never do."""
+        amounts = self._amounts(costs)
+        if all(self._left[s] - self._reserved[s] >= amounts[s] for s in amounts):
+            self._reserved.update(amounts)
+            return True
+        return False if any(self._left[s] < amounts[s] for s in amounts) else None
+
+    def hold(self, costs: Iterable[tuple[Iterable[Scope], float]]) -> None:
+        """Sets costs aside for what is under way already, whether they fit or not."""
+        self._reserved.update(self._amounts(costs))
+
     async def reserve(self, costs: Iterable[tuple[Iterable[Scope], float]]) -> bool:
         """Sets aside costs in USD, each in its scopes; waits while calls in flight may give enough back.
 
         False where it could not fit even if every call in flight cost nothing.
         """
-        amounts = self._amounts(costs)
-        while True:
-            if all(self._left[s] - self._reserved[s] >= amounts[s] for s in amounts):
-                self._reserved.update(amounts)
-                return True
-            if any(self._left[s] < amounts[s] for s in amounts):
-                return False
+        costs = [(tuple(scopes), usd) for scopes, usd in costs]
+        while (taken := self.take(costs)) is None:
             self._settled.clear()
             await self._settled.wait()
+        return taken
 
     def settle(
         self,

@@ -11,11 +11,12 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ledger.errors import TutelageError
 from ledger.keys import now_us
 from ledger.store import Ledger
+from router.engine.batches import BatchLane, Parcel, open_parcels
 from router.engine.budget import RUN, Budget, NoBudget, Scope, UnknownPrice
 from router.engine.calls import CallLane
 from router.engine.config import GenerateConfig
@@ -23,7 +24,7 @@ from router.engine.lane import Lane, Terms, cut_into_chunks
 from router.engine.loop import run_to_end
 from router.engine.progress import Progress, Purchase, summary
 from router.engine.recording import Commits, Context
-from router.engine.requests import Request, finished, keyed
+from router.engine.requests import Request, Work, finished, keyed
 from router.teachers.protocol import Sampling, Teacher, register
 
 OnProgress = Callable[[Progress], None]
@@ -56,13 +57,18 @@ def buy(
     with ledger.reading():
         have = finished(ledger, asked.values())
         spent = _spent(ledger, run, asked)
+        parcels = {
+            name: open_parcels(ledger, teacher, have)
+            for name, teacher in asked.items()
+            if teacher.batch_api is not None
+        }
     fit = {key for key, end in have.items() if end.serves(sampling.max_tokens)}
     reused = Counter(have[work.key].state for work in works if work.key in fit)
     chunks = {name: cut_into_chunks(teacher, works, fit) for name, teacher in asked.items()}
     budget = Budget(_caps(asked, settings), spent)
     commits = Commits(ledger, Context(sampling, stage, run, now_us()))
     terms = Terms(sampling, settings, budget, commits)
-    lanes: list[Lane] = [CallLane(asked[name], own, terms) for name, own in chunks.items() if own]
+    lanes = list(_lanes(asked, chunks, parcels, terms))
     progress = Progress({lane.teacher.name: lane.progress for lane in lanes}, reused.total())
     if lanes:
         _check_prices(lanes, settings, sampling)
@@ -73,10 +79,25 @@ def buy(
                 register(ledger, lane.teacher)
         buyer = _Buyer(lanes, ledger, commits, progress, on_progress)
         try:
-            run_to_end(buyer.buy_all, buyer.drain)
+            run_to_end(buyer.buy_all, buyer.drain, buyer.abort)
         finally:
             ledger.fold()
     return summary(progress, reused)
+
+
+def _lanes(
+    teachers: Mapping[str, Teacher],
+    chunks: Mapping[str, list[list[Work]]],
+    parcels: Mapping[str, list[Parcel]],
+    terms: Terms,
+) -> Iterator[Lane]:
+    """One for each teacher that has something to do."""
+    for name, teacher in teachers.items():
+        if teacher.batch_api is None and chunks[name]:
+            yield CallLane(teacher, chunks[name], terms)
+        elif teacher.batch_api is not None and (chunks[name] or parcels[name]):
+            works = [work for chunk in chunks[name] for work in chunk]
+            yield BatchLane(teacher, works, terms, parcels[name])
 
 
 class _Buyer:
@@ -92,6 +113,7 @@ class _Buyer:
     ) -> None:
         self.lanes, self.ledger, self.commits = lanes, ledger, commits
         self.progress, self.on_progress = progress, on_progress
+        self.buying: asyncio.Task[None] | None = None
 
     async def buy_all(self) -> None:
         """Buys from all teachers; whatever is left when it is cut short ends `cancelled`."""
@@ -100,12 +122,12 @@ class _Buyer:
         beside = [asyncio.create_task(self._fold_now_and_then(over))]
         if self.on_progress:
             beside.append(asyncio.create_task(self._tick(self.on_progress, over)))
+        self.buying = asyncio.create_task(self._buy_side_by_side())
         try:
-            async with asyncio.TaskGroup() as group:
-                for lane in self.lanes:
-                    if lane.teacher.remote:
-                        group.create_task(lane.buy())
-                group.create_task(self._take_turns())
+            # Only the buying can be aborted: what came of it is recorded in any case.
+            await asyncio.wait([self.buying])
+            if not self.buying.cancelled():
+                self.buying.result()
         finally:
             over.set()
             for lane in self.lanes:
@@ -117,6 +139,18 @@ class _Buyer:
             finally:
                 for lane in self.lanes:
                     await lane.teacher.close()
+
+    async def _buy_side_by_side(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for lane in self.lanes:
+                if lane.teacher.remote:
+                    group.create_task(lane.buy())
+            group.create_task(self._take_turns())
+
+    def abort(self) -> None:
+        """Waits for no call any more."""
+        if self.buying is not None:
+            self.buying.cancel()
 
     def drain(self) -> None:
         """Starts no call any more, and lets those in flight end."""
@@ -158,6 +192,8 @@ async def _wait(event: asyncio.Event, seconds: float) -> bool:
 def _check_prices(lanes: Sequence[Lane], settings: GenerateConfig, sampling: Sampling) -> None:
     """Raises before anything is spent that nobody bounded."""
     for lane in lanes:
+        if not lane.left:
+            continue  # only batches that an earlier sitting paid for
         name = lane.teacher.name
         worst = lane.teacher.worst_cost_usd(lane.first.request.prompt, sampling)
         if worst is None and settings.on_unknown_price == "stop":

@@ -1,7 +1,7 @@
 """Runs a coroutine to its end from a synchronous function, in a notebook too.
 
 Where the thread already has a running event loop (a notebook), the coroutine gets a thread of its
-own. The first Ctrl-C asks it to come to an end, the second cancels it; once it has cleaned up,
+own. The first Ctrl-C asks it to come to an end, the second to do so at once; when it has cleaned up,
 KeyboardInterrupt is raised. The loop is uvloop's, which takes a fifth less CPU per call.
 """
 
@@ -17,9 +17,12 @@ import uvloop
 Main = Callable[[], Coroutine[Any, Any, None]]
 
 
-def run_to_end(main: Main, drain: Callable[[], None]) -> None:
-    """Runs `main()`; `drain` makes it end soon. Of a group of errors, the first is raised as itself."""
-    body = _Body(main, drain)
+def run_to_end(main: Main, drain: Callable[[], None], abort: Callable[[], None]) -> None:
+    """Runs `main()`; `drain` makes it end soon, `abort` at once.
+
+    Of a group of errors, the first is raised as itself.
+    """
+    body = _Body(main, drain, abort)
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -33,24 +36,19 @@ def run_to_end(main: Main, drain: Callable[[], None]) -> None:
 class _Body:
     """A coroutine, and how often somebody pressed Ctrl-C while it ran."""
 
-    def __init__(self, main: Main, drain: Callable[[], None]) -> None:
-        self._main, self._drain = main, drain
-        self._task: asyncio.Task[None] | None = None
+    def __init__(self, main: Main, drain: Callable[[], None], abort: Callable[[], None]) -> None:
+        self._main, self._drain, self._abort = main, drain, abort
         self.loop: asyncio.AbstractEventLoop | None = None
         self.started = threading.Event()
         self.pressed = 0
 
     async def run(self, *, takes_ctrl_c: bool) -> None:
         self.loop = asyncio.get_running_loop()
-        self._task = asyncio.create_task(self._main())
         if takes_ctrl_c:
             self.loop.add_signal_handler(signal.SIGINT, self.interrupt)
         self.started.set()
         try:
-            await self._task
-        except asyncio.CancelledError:
-            if not self.pressed:
-                raise
+            await self._main()
         except BaseExceptionGroup as group:
             first: BaseException = group
             while isinstance(first, BaseExceptionGroup):
@@ -65,8 +63,8 @@ class _Body:
         self.pressed += 1
         if self.pressed == 1:
             self._drain()
-        elif self._task is not None:
-            self._task.cancel()
+        else:
+            self._abort()
 
 
 def _run(main: Coroutine[Any, Any, None]) -> None:

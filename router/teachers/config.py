@@ -16,6 +16,7 @@ ONLY_FOR = {
     "batch_size": ("local",),
     "dtype": ("local",),
     "max_in_flight": ("vllm", "http", "litellm"),
+    "batch": ("http",),
     "ca_file": ("vllm", "http"),
     "rpm": ("vllm", "http", "litellm"),
     "tpm": ("vllm", "http", "litellm"),
@@ -107,6 +108,11 @@ class TeacherConfig(Section):
         default=None,
         gt=0,
         description="Most tokens of prompt and answer together; longer prompts are not sent.",
+    )
+    batch: bool = Field(
+        default=False,
+        description="Ask by the provider's batch API (OpenAI's files and batches): half the price, "
+        "within a day. Ctrl-C leaves a batch with the provider; the next run takes it in.",
     )
     ca_file: str | None = Field(
         default=None,

@@ -14,12 +14,14 @@ from ledger.keys import teacher_key
 from ledger.prompts import Prompt
 from router.teachers import completions
 from router.teachers.allowance import allowance
+from router.teachers.batch_api import BatchApi
 from router.teachers.config import TeacherConfig
 from router.teachers.connections import Client
 from router.teachers.errors import CallError, TeacherUnavailable
 from router.teachers.prices import (
     FREE,
     UNKNOWN,
+    HalfPrice,
     Price,
     charged_usd,
     from_recipe,
@@ -51,7 +53,8 @@ class HttpTeacher:
         self.system, self.context = config.system, config.context
         self._config = config
         self._ca_file = base_dir / config.ca_file if config.ca_file else None
-        self._price = _price(config)
+        self._url = config.url
+        self._price = HalfPrice(_price(config)) if config.batch else _price(config)
         self.key = teacher_key(
             model=self.model,
             revision=self.revision,
@@ -73,6 +76,14 @@ class HttpTeacher:
     async def answer(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Answer]:
         return [await self._answer(prompt, sampling) for prompt in prompts]
 
+    def batch_line(self, key: str, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
+        body = request_body(self.model, prompt, self.system, sampling)
+        path = "/v1/chat/completions"
+        return {"custom_id": key, "method": "POST", "url": path, "body": body}
+
+    def read(self, payload: Any, prompt: Prompt, sampling: Sampling) -> Answer:
+        return self._read(payload, json.dumps(payload, ensure_ascii=False), prompt, sampling)
+
     def size(self, prompt: Prompt, sampling: Sampling) -> int:
         return likely_tokens(prompt, self.system) + sampling.max_tokens
 
@@ -81,6 +92,8 @@ class HttpTeacher:
 
     async def close(self) -> None:
         self._client.close()
+        if self.batch_api is not None:
+            self.batch_api.close()
 
     async def _answer(self, prompt: Prompt, sampling: Sampling) -> Answer:
         sent = JSON.encode(request_body(self.model, prompt, self.system, sampling)).encode("utf-8")
@@ -89,12 +102,15 @@ class HttpTeacher:
             told = self._secret.strike(response.body[:2000].decode("utf-8", errors="replace"))
             raise status_error(response.status, response.headers, told)
         raw = self._secret.strike(completions.decoded(response.body))
-        payload = completions.parse(raw)
+        answer = self._read(completions.parse(raw), raw, prompt, sampling)
+        answer.allowance = allowance(response.headers)
+        return answer
+
+    def _read(self, payload: Any, raw: str, prompt: Prompt, sampling: Sampling) -> Answer:
         answer = read_priced(payload, self.model, self._config.allow_model_names, raw, self._price)
         if answer.cost_usd is None:
             answer.cost_usd = self.worst_cost_usd(prompt, sampling)
         answer.text = self._secret.strike(answer.text)
-        answer.allowance = allowance(response.headers)
         return answer
 
     @cached_property
@@ -103,11 +119,20 @@ class HttpTeacher:
 
     @cached_property
     def _client(self) -> Client:
+        return Client(self._url, self._headers, ca_file=self._ca_file)
+
+    @cached_property
+    def batch_api(self) -> BatchApi | None:
+        if not self._config.batch:
+            return None
+        return BatchApi(self._url, self._headers, self._secret, ca_file=self._ca_file)
+
+    @property
+    def _headers(self) -> dict[str, str]:
         headers = {"Accept": "application/json"}
         if key := self._secret.reveal():
             headers["Authorization"] = f"Bearer {key}"
-        assert self._config.url is not None
-        return Client(self._config.url, headers, ca_file=self._ca_file)
+        return headers
 
 
 def read_priced(payload: Any, asked: str, allowed: Sequence[str], raw: str, price: Price) -> Answer:

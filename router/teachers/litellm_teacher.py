@@ -43,6 +43,7 @@ class LitellmTeacher:
     kind = "litellm"
     remote = True
     batch_size = 1
+    batch_api = None
 
     def __init__(self, name: str, config: TeacherConfig) -> None:
         self.name, self.model = name, config.model
@@ -73,6 +74,12 @@ class LitellmTeacher:
 
     async def answer(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Answer]:
         return [await self._answer(prompt, sampling) for prompt in prompts]
+
+    def batch_line(self, key: str, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def read(self, payload: Any, prompt: Prompt, sampling: Sampling) -> Answer:
+        raise NotImplementedError
 
     def size(self, prompt: Prompt, sampling: Sampling) -> int:
         return likely_tokens(prompt, self._config.system) + sampling.max_tokens

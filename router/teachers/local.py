@@ -49,6 +49,7 @@ class LocalTeacher:
     rpm: float | None = None
     tpm: float | None = None
     budget_usd: float | None = None
+    batch_api = None
 
     def __init__(
         self,
@@ -92,6 +93,12 @@ class LocalTeacher:
         except asyncio.CancelledError:
             stop.set()  # the thread cannot be cancelled; it ends at the next token
             raise
+
+    def batch_line(self, key: str, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def read(self, payload: Any, prompt: Prompt, sampling: Sampling) -> Answer:
+        raise NotImplementedError
 
     def size(self, prompt: Prompt, sampling: Sampling) -> int:
         return 0

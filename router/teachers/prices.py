@@ -32,6 +32,17 @@ class FlatPrice:
         return prompt_tokens * self._input_usd + completion_tokens * self._output_usd
 
 
+class HalfPrice:
+    """Half of another price: what providers charge for batches."""
+
+    def __init__(self, whole: Price) -> None:
+        self._whole, self.source = whole, whole.source
+
+    def usd(self, prompt_tokens: int, completion_tokens: int) -> float | None:
+        usd = self._whole.usd(prompt_tokens, completion_tokens)
+        return None if usd is None else usd / 2
+
+
 class UnknownPrice:
     """Someone charges, and nobody knows what."""
 

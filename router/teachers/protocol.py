@@ -7,13 +7,16 @@ Kinds: `local` (weights in this process), `vllm` and `http` (an OpenAI-compatibl
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ledger.keys import now_us
 from ledger.prompts import Message, Prompt
 from ledger.store import Ledger
 from router.teachers.allowance import Allowance
 from router.teachers.errors import CallError
+
+if TYPE_CHECKING:
+    from router.teachers.batch_api import BatchApi
 
 # How an answer ended, and the state that its request ends in.
 STATE_OF_FINISH = {
@@ -85,6 +88,11 @@ class Teacher(Protocol):
     tpm: float | None  # tokens a minute, at most
     remote: bool  # a call can hang: the engine puts a deadline on it
 
+    @property
+    def batch_api(self) -> "BatchApi | None":
+        """Where the recipe says so: answers come by batches, not by calls."""
+        ...
+
     def require_ready(self) -> None:
         """Raises TeacherUnavailable where something that answering takes, such as a key, is not set."""
         ...
@@ -95,6 +103,14 @@ class Teacher(Protocol):
 
     async def answer(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Answer]:
         """One answer per prompt, in order. Raises CallError for the call as a whole."""
+        ...
+
+    def batch_line(self, key: str, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
+        """A request's line in a batch; only where there is a `batch_api`."""
+        ...
+
+    def read(self, payload: Any, prompt: Prompt, sampling: Sampling) -> Answer:
+        """The answer in a batch's line, with its cost. Raises CallError."""
         ...
 
     def size(self, prompt: Prompt, sampling: Sampling) -> int:

@@ -1,0 +1,340 @@
+"""Buying through a provider's batch API: prepared, uploaded, started, looked after, taken in.
+
+Each step leaves a durable row in `provider_batch` before the next begins, and what a step made is found
+again by its name: killed between any two steps, a run goes on where it was, and no request is billed
+twice. Batches that an earlier sitting left at the provider are taken in first, whatever the recipe asks
+for now. Only what failed for a passing reason is sent again, in a batch of its own.
+"""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ledger.keys import content_key, now_us
+from ledger.prompts import Prompt
+from ledger.store import Ledger
+from router.engine.budget import RUN, Scope
+from router.engine.gate import BACKOFF_CEILING_S, BACKOFF_FLOOR_S
+from router.engine.lane import OVER_BUDGET, Lane, Terms
+from router.engine.recording import Context, Outcome, answered, ended
+from router.engine.requests import Request, Work
+from router.teachers.batch_api import Batch, BatchApi
+from router.teachers.errors import CallError
+from router.teachers.protocol import Sampling, Teacher
+
+MAX_REQUESTS, MAX_BYTES = 20_000, 90 * 2**20
+POLL_S, POLL_CEILING_S = 2.0, 60.0
+AT_PROVIDER = "it stays in a batch at the provider, and the next run takes its answer in"
+
+
+@dataclass(slots=True)
+class Parcel:
+    """The requests of one batch, and how far it is: `prepared`, `uploaded`, `started` or `over`."""
+
+    key: str
+    works: dict[str, Work]
+    context: Context
+    round: int = 0
+    state: str = "prepared"
+    file: str | None = None
+    batch: str | None = None
+    started_at: int = field(default_factory=now_us)
+    taken_in: int = 0  # answers that the provider had when its files were last read
+
+    @property
+    def name(self) -> str:
+        """What the uploaded file is called."""
+        return f"tutelage-{self.key}.jsonl"
+
+
+class BatchLane(Lane):
+    """Asks a teacher by its batch API."""
+
+    def __init__(
+        self, teacher: Teacher, works: Sequence[Work], terms: Terms, parcels: Sequence[Parcel]
+    ) -> None:
+        """`parcels` are what earlier sittings left at the provider."""
+        super().__init__(teacher, works, terms)
+        assert teacher.batch_api is not None
+        self._api: BatchApi = teacher.batch_api
+        self._parcels = list(parcels)
+        self._over = asyncio.Event()
+        self._tries: Counter[str] = Counter()  # by request key, how often it was sent
+
+    async def buy(self) -> None:
+        under_way = {key for parcel in self._parcels for key in parcel.works}
+        for parcel in self._parcels:
+            for work in parcel.works.values():
+                self.terms.budget.hold([self._cost(work)])
+        try:
+            for parcel in self._parcels:
+                await self._see_through(parcel)
+            queue = [work for work in self.left.values() if work.key not in under_way]
+            queue += [work for work in self.left.values() if work.key in under_way]
+            while queue and not self.stopped:
+                filled, queue = await self._fill(queue)
+                if filled is not None:
+                    queue += await self._see_through(filled)
+        except CallError as error:
+            self.record([ended(work, error) for work in list(self.left.values())])
+
+    def stop(self) -> None:
+        super().stop()
+        self._over.set()
+
+    def cancelled(self, work: Work) -> Outcome:
+        reason = AT_PROVIDER if self._tries[work.key] else "the run was stopped"
+        return Outcome(work, "cancelled", reason)
+
+    async def _fill(self, queue: Sequence[Work]) -> tuple[Parcel | None, list[Work]]:
+        """A parcel of what may be paid for now, and what is left for later ones."""
+        works: dict[str, Work] = {}
+        later: list[Work] = []
+        size = 0
+        sampling = self.terms.sampling
+        problems = await self.teacher.check([w.request.prompt for w in queue], sampling)
+        for work, problem in zip(queue, problems, strict=True):
+            if problem is not None:
+                self.record([ended(work, problem)])
+                continue
+            line = self.teacher.batch_line(work.key, work.request.prompt, sampling)
+            size += len(json.dumps(line, ensure_ascii=False).encode("utf-8"))
+            if works and (len(works) >= MAX_REQUESTS or size > MAX_BYTES):
+                later.append(work)
+                continue
+            fits = self.terms.budget.take([self._cost(work)])
+            if fits:
+                works[work.key] = work
+            elif fits is None:
+                later.append(work)
+            else:
+                self.record([Outcome(work, "over_budget", OVER_BUDGET)])
+        if not works and later:  # other lanes' calls in flight may give enough back
+            work = later.pop(0)
+            if await self.terms.budget.reserve([self._cost(work)]):
+                works[work.key] = work
+            else:
+                self.record([Outcome(work, "over_budget", OVER_BUDGET)])
+        if not works:
+            return None, later
+        rounds = max(self._tries[key] for key in works)
+        context = self.terms.commits.context
+        key = content_key([self.teacher.key, sorted(works), rounds, context.queued_at])
+        parcel = Parcel(key, works, context, rounds)
+        await self._note(parcel)
+        return parcel, later
+
+    async def _see_through(self, parcel: Parcel) -> list[Work]:
+        """Takes a parcel from where it is to its end; gives what may be sent again."""
+        self._tries.update(parcel.works.keys())
+        self.progress.in_flight += len(parcel.works)
+        try:
+            if parcel.state == "prepared":
+                parcel.file = await self._calmly(self._upload, parcel)
+                parcel.state = "uploaded"
+                await self._note(parcel)
+            if parcel.state == "uploaded":
+                parcel.batch = (await self._calmly(self._start, parcel)).id
+                parcel.state = "started"
+                await self._note(parcel)
+            return await self._take_in(parcel)
+        finally:
+            self.progress.in_flight -= len(parcel.works)
+
+    async def _upload(self, parcel: Parcel) -> str:
+        found = await self._api.find_file(parcel.name)
+        if found is not None:
+            return found
+        prompts = [(key, work.request) for key, work in parcel.works.items()]
+        lines = [
+            self.teacher.batch_line(key, r.prompt, parcel.context.sampling) for key, r in prompts
+        ]
+        return await self._api.upload(parcel.name, lines)
+
+    async def _start(self, parcel: Parcel) -> Batch:
+        assert parcel.file is not None
+        found = await self._api.find(parcel.file)
+        return found or await self._api.create(parcel.file, parcel.key)
+
+    async def _take_in(self, parcel: Parcel) -> list[Work]:
+        """Looks after a started batch, and records its results as they come."""
+        assert parcel.batch is not None
+        open_, again = dict(parcel.works), list[Work]()
+        wait_s = POLL_S
+        while True:
+            batch = await self._calmly(self._api.look, parcel.batch)
+            if batch.is_over or batch.answered + batch.failed > parcel.taken_in:
+                parcel.taken_in = batch.answered + batch.failed
+                for file in filter(None, (batch.output_file, batch.error_file)):
+                    again += await self._record_file(parcel, file, open_)
+                wait_s = POLL_S
+            if batch.is_over:
+                break
+            if self.stopped:
+                return []
+            await self._wait(wait_s)
+            wait_s = min(POLL_CEILING_S, wait_s * 1.5)
+        again += self._record_silent(parcel, batch, list(open_.values()))
+        parcel.state = "over"
+        await self._note(parcel)
+        return again
+
+    async def _record_file(self, parcel: Parcel, file: str, open_: dict[str, Work]) -> list[Work]:
+        """Records the lines of a result file that are new; gives what may be sent again."""
+        again, outcomes = [], []
+        for line in await self._calmly(self._api.lines, file):
+            work = open_.pop(line.key, None)
+            if work is None:
+                continue
+            outcome = self._outcome(parcel, work, line.payload, line.error)
+            if outcome is None:
+                again.append(work)
+            else:
+                outcomes.append(outcome)
+        if outcomes:
+            self.record(outcomes, parcel.context)
+        return again
+
+    def _outcome(
+        self, parcel: Parcel, work: Work, payload: Any, error: CallError | None
+    ) -> Outcome | None:
+        """How a request ended, its reservation settled; None where it may be sent again."""
+        cost = self._cost(work)
+        try:
+            if error is not None:
+                raise error
+            answer = self.teacher.read(payload, work.request.prompt, parcel.context.sampling)
+        except CallError as raised:
+            charged = cost[1] if raised.charged_usd is None else raised.charged_usd
+            self.terms.budget.settle([cost], [(cost[0], charged)])
+            if raised.transient and self._may_go_again(work):
+                return None
+            outcome = ended(work, raised)
+            outcome.cost_usd = charged
+        else:
+            self.terms.budget.settle([cost], [(cost[0], answer.cost_usd or 0.0)])
+            outcome = answered(work, answer)
+            outcome.cost_usd, outcome.price_source = answer.cost_usd, answer.price_source
+        outcome.attempts, outcome.started_at = self._tries[work.key], parcel.started_at
+        return outcome
+
+    def _record_silent(self, parcel: Parcel, batch: Batch, works: Sequence[Work]) -> list[Work]:
+        """Ends the requests that a batch, now over, says nothing of; gives what may be sent again."""
+        again, outcomes = [], []
+        for work in works:
+            cost = self._cost(work)
+            self.terms.budget.settle([cost], [])
+            if batch.state == "cancelled":
+                outcome = Outcome(work, "cancelled", "its batch was cancelled at the provider")
+            elif batch.state == "failed":
+                told = f"the provider refused the batch: {batch.problem or 'it says no more'}"
+                outcome = ended(work, CallError("batch_refused", told))
+            elif self._may_go_again(work):
+                again.append(work)
+                continue
+            else:
+                told = f"batch {batch.id} ended ({batch.state}) without a line for it"
+                outcome = ended(work, CallError("expired", told))
+            outcome.attempts, outcome.started_at = self._tries[work.key], parcel.started_at
+            outcomes.append(outcome)
+        if outcomes:
+            self.record(outcomes, parcel.context)
+        return again
+
+    def _may_go_again(self, work: Work) -> bool:
+        wanted = work.key in self.left and not self.stopped
+        return wanted and self._tries[work.key] <= self.terms.settings.retries
+
+    async def _calmly(self, step: Any, *arguments: Any) -> Any:
+        """Makes one call of the batch API, again after passing errors, for as long as patience lasts."""
+        loop = asyncio.get_running_loop()
+        until, wait_s = loop.time() + self.terms.settings.patience_s, BACKOFF_FLOOR_S
+        while True:
+            try:
+                async with asyncio.timeout(self.terms.settings.deadline_s):
+                    return await step(*arguments)
+            except TimeoutError as error:
+                told = f"the batch API did not answer within {self.terms.settings.deadline_s} s"
+                failed = CallError("deadline", told, transient=True)
+                failed.__cause__ = error
+            except CallError as error:
+                failed = error
+            pause_s = failed.retry_after_s or wait_s
+            if not failed.transient or loop.time() > until or self.stopped:
+                raise failed
+            until += failed.retry_after_s or 0.0
+            await self._wait(pause_s)
+            wait_s = min(BACKOFF_CEILING_S, wait_s * 2)
+
+    async def _wait(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._over.wait(), seconds)
+        except TimeoutError:
+            return
+
+    def _cost(self, work: Work) -> tuple[tuple[Scope, ...], float]:
+        worst = self.teacher.worst_cost_usd(work.request.prompt, self.terms.sampling) or 0.0
+        task = ("task", work.request.task)
+        return (RUN, ("teacher", self.teacher.name), task), worst
+
+    async def _note(self, parcel: Parcel) -> None:
+        """Makes a parcel's state durable, and with it every outcome that was recorded before."""
+        context, works = parcel.context, None
+        if parcel.state == "prepared":
+            works = json.dumps(
+                [
+                    [w.key, w.request.prompt.key, w.request.n, w.request.task]
+                    for w in parcel.works.values()
+                ]
+            )
+        row = {
+            "key": parcel.key,
+            "teacher": self.teacher.key,
+            "state": parcel.state,
+            "file": parcel.file,
+            "provider_id": parcel.batch,
+            "round": parcel.round,
+            "requests": works,
+            "sampling": json.dumps(asdict(context.sampling)),
+            "stage": context.stage,
+            "run": context.run,
+            "recorded_at": now_us(),
+        }
+        await self.terms.commits.now("provider_batch", row)
+
+
+def open_parcels(ledger: Ledger, teacher: Teacher, finished: Mapping[str, Any]) -> list[Parcel]:
+    """What earlier sittings left at a teacher's provider, without the requests that are `finished`."""
+    rows = ledger.rows(
+        "SELECT b.key, arg_max(b.state, b.id), arg_max(b.file, b.id), arg_max(b.provider_id, b.id), "
+        "max(b.round), max(b.requests), max(b.sampling), max(b.stage), max(b.run), "
+        "epoch_us(min(b.recorded_at)) FROM provider_batch b JOIN teacher t ON b.teacher = t.id "
+        "WHERE t.key = ? GROUP BY b.key HAVING arg_max(b.state, b.id) <> 'over' "
+        "ORDER BY min(b.id)",
+        [teacher.key],
+    )
+    parcels = []
+    for key, state, file, batch, round_, requests, sampling, stage, run, at in rows:
+        context = Context(Sampling(**json.loads(sampling)), stage, run, at)
+        works = {}
+        wanted = [entry for entry in json.loads(requests) if entry[0] not in finished]
+        prompts = _prompts(ledger, [entry[1] for entry in wanted])
+        for request, prompt, n, task in wanted:
+            works[request] = Work(request, Request(prompts[prompt], teacher.name, n, task))
+        parcels.append(Parcel(key, works, context, round_, state, file, batch, at))
+    return parcels
+
+
+def _prompts(ledger: Ledger, keys: Sequence[str]) -> dict[str, Prompt]:
+    rows = ledger.rows(
+        "SELECT p.key, x.messages, x.tools FROM prompt p JOIN prompt_text x ON x.prompt = p.id "
+        "WHERE p.key IN (SELECT unnest(?::VARCHAR[]))",
+        [list(keys)],
+    )
+    return {
+        key: Prompt(tuple(json.loads(messages)), tuple(json.loads(tools)) if tools else None)
+        for key, messages, tools in rows
+    }
