@@ -55,7 +55,7 @@ TABLES: dict[str, Table] = {
         _table("teacher", "key, name, kind, model, revision, settings", "key"),
         _table(
             "provider_batch",
-            "key, teacher>teacher, state, file, provider_id, round BIGINT, requests, sampling, stage, run, "
+            "key, teacher>teacher, state, file, provider_id, requests, sampling, stage, run, "
             "recorded_at TIMESTAMP",
         ),
         _table(

@@ -118,4 +118,9 @@ def _show(watch: Watch, progress: "Progress") -> None:
     if failed:
         classes = {name: n for part in parts for name, n in part.errors.items()}
         text += f", {failed} failed ({', '.join(sorted(classes))})"
+    if held := [f"{n} for {p.held_s:.0f} s" for n, p in progress.teachers.items() if p.held_s >= 1]:
+        text += f", held back: {', '.join(held)}"
+    if progress.draining:
+        in_flight = sum(part.in_flight for part in parts)
+        text = f"stopping: {in_flight} answers are under way (Ctrl-C again waits for none); {text}"
     watch.progress(done, total, text)

@@ -16,9 +16,11 @@ from typing import Any
 from ledger.keys import content_key, now_us
 from ledger.prompts import Prompt
 from ledger.store import Ledger
-from router.engine.budget import RUN, Scope
+from router.engine.billing import scopes
+from router.engine.budget import Scope
 from router.engine.gate import BACKOFF_CEILING_S, BACKOFF_FLOOR_S
-from router.engine.lane import OVER_BUDGET, Lane, Terms
+from router.engine.lane import OVER_BUDGET, STOPPED, Lane, Terms
+from router.engine.loop import wait
 from router.engine.recording import Context, Outcome, answered, ended
 from router.engine.requests import Request, Work
 from router.teachers.batch_api import Batch, BatchApi
@@ -37,12 +39,10 @@ class Parcel:
     key: str
     works: dict[str, Work]
     context: Context
-    round: int = 0
     state: str = "prepared"
     file: str | None = None
     batch: str | None = None
     started_at: int = field(default_factory=now_us)
-    taken_in: int = 0  # answers that the provider had when its files were last read
 
     @property
     def name(self) -> str:
@@ -86,7 +86,7 @@ class BatchLane(Lane):
         self._over.set()
 
     def cancelled(self, work: Work) -> Outcome:
-        reason = AT_PROVIDER if self._tries[work.key] else "the run was stopped"
+        reason = AT_PROVIDER if self._tries[work.key] else STOPPED
         return Outcome(work, "cancelled", reason)
 
     async def _fill(self, queue: Sequence[Work]) -> tuple[Parcel | None, list[Work]]:
@@ -100,7 +100,7 @@ class BatchLane(Lane):
             if problem is not None:
                 self.record([ended(work, problem)])
                 continue
-            line = self.teacher.batch_line(work.key, work.request.prompt, sampling)
+            line = self._api.line(work.key, work.request.prompt, sampling)
             size += len(json.dumps(line, ensure_ascii=False).encode("utf-8"))
             if works and (len(works) >= MAX_REQUESTS or size > MAX_BYTES):
                 later.append(work)
@@ -123,7 +123,7 @@ class BatchLane(Lane):
         rounds = max(self._tries[key] for key in works)
         context = self.terms.commits.context
         key = content_key([self.teacher.key, sorted(works), rounds, context.queued_at])
-        parcel = Parcel(key, works, context, rounds)
+        parcel = Parcel(key, works, context)
         await self._note(parcel)
         return parcel, later
 
@@ -148,10 +148,9 @@ class BatchLane(Lane):
         found = await self._api.find_file(parcel.name)
         if found is not None:
             return found
-        prompts = [(key, work.request) for key, work in parcel.works.items()]
-        lines = [
-            self.teacher.batch_line(key, r.prompt, parcel.context.sampling) for key, r in prompts
-        ]
+        sampling = parcel.context.sampling
+        works = parcel.works.values()
+        lines = [self._api.line(work.key, work.request.prompt, sampling) for work in works]
         return await self._api.upload(parcel.name, lines)
 
     async def _start(self, parcel: Parcel) -> Batch:
@@ -163,11 +162,11 @@ class BatchLane(Lane):
         """Looks after a started batch, and records its results as they come."""
         assert parcel.batch is not None
         open_, again = dict(parcel.works), list[Work]()
-        wait_s = POLL_S
+        wait_s, read = POLL_S, 0  # results that were there when the files were last read
         while True:
             batch = await self._calmly(self._api.look, parcel.batch)
-            if batch.is_over or batch.answered + batch.failed > parcel.taken_in:
-                parcel.taken_in = batch.answered + batch.failed
+            if batch.is_over or batch.answered + batch.failed > read:
+                read = batch.answered + batch.failed
                 for file in filter(None, (batch.output_file, batch.error_file)):
                     again += await self._record_file(parcel, file, open_)
                 wait_s = POLL_S
@@ -175,7 +174,7 @@ class BatchLane(Lane):
                 break
             if self.stopped:
                 return []
-            await self._wait(wait_s)
+            await wait(self._over, wait_s)
             wait_s = min(POLL_CEILING_S, wait_s * 1.5)
         again += self._record_silent(parcel, batch, list(open_.values()))
         parcel.state = "over"
@@ -206,7 +205,7 @@ class BatchLane(Lane):
         try:
             if error is not None:
                 raise error
-            answer = self.teacher.read(payload, work.request.prompt, parcel.context.sampling)
+            answer = self._api.read(payload, work.request.prompt, parcel.context.sampling)
         except CallError as raised:
             charged = cost[1] if raised.charged_usd is None else raised.charged_usd
             self.terms.budget.settle([cost], [(cost[0], charged)])
@@ -266,19 +265,12 @@ class BatchLane(Lane):
             if not failed.transient or loop.time() > until or self.stopped:
                 raise failed
             until += failed.retry_after_s or 0.0
-            await self._wait(pause_s)
+            await wait(self._over, pause_s)
             wait_s = min(BACKOFF_CEILING_S, wait_s * 2)
-
-    async def _wait(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._over.wait(), seconds)
-        except TimeoutError:
-            return
 
     def _cost(self, work: Work) -> tuple[tuple[Scope, ...], float]:
         worst = self.teacher.worst_cost_usd(work.request.prompt, self.terms.sampling) or 0.0
-        task = ("task", work.request.task)
-        return (RUN, ("teacher", self.teacher.name), task), worst
+        return scopes(self.teacher, work.request), worst
 
     async def _note(self, parcel: Parcel) -> None:
         """Makes a parcel's state durable, and with it every outcome that was recorded before."""
@@ -296,7 +288,6 @@ class BatchLane(Lane):
             "state": parcel.state,
             "file": parcel.file,
             "provider_id": parcel.batch,
-            "round": parcel.round,
             "requests": works,
             "sampling": json.dumps(asdict(context.sampling)),
             "stage": context.stage,
@@ -310,21 +301,21 @@ def open_parcels(ledger: Ledger, teacher: Teacher, finished: Mapping[str, Any]) 
     """What earlier sittings left at a teacher's provider, without the requests that are `finished`."""
     rows = ledger.rows(
         "SELECT b.key, arg_max(b.state, b.id), arg_max(b.file, b.id), arg_max(b.provider_id, b.id), "
-        "max(b.round), max(b.requests), max(b.sampling), max(b.stage), max(b.run), "
+        "max(b.requests), max(b.sampling), max(b.stage), max(b.run), "
         "epoch_us(min(b.recorded_at)) FROM provider_batch b JOIN teacher t ON b.teacher = t.id "
         "WHERE t.key = ? GROUP BY b.key HAVING arg_max(b.state, b.id) <> 'over' "
         "ORDER BY min(b.id)",
         [teacher.key],
     )
     parcels = []
-    for key, state, file, batch, round_, requests, sampling, stage, run, at in rows:
+    for key, state, file, batch, requests, sampling, stage, run, at in rows:
         context = Context(Sampling(**json.loads(sampling)), stage, run, at)
         works = {}
         wanted = [entry for entry in json.loads(requests) if entry[0] not in finished]
         prompts = _prompts(ledger, [entry[1] for entry in wanted])
         for request, prompt, n, task in wanted:
             works[request] = Work(request, Request(prompts[prompt], teacher.name, n, task))
-        parcels.append(Parcel(key, works, context, round_, state, file, batch, at))
+        parcels.append(Parcel(key, works, context, state, file, batch, at))
     return parcels
 
 

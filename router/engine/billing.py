@@ -2,10 +2,15 @@
 
 from collections.abc import Sequence
 
-from router.engine.budget import RUN, Budget
+from router.engine.budget import RUN, Budget, Scope
 from router.engine.requests import Request
 from router.teachers.errors import CallError
 from router.teachers.protocol import Answer, Sampling, Teacher
+
+
+def scopes(teacher: Teacher, request: Request) -> tuple[Scope, ...]:
+    """What a request is charged to."""
+    return RUN, ("teacher", teacher.name), ("task", request.task)
 
 
 class Bill:
@@ -16,7 +21,7 @@ class Bill:
     ) -> None:
         worst = [teacher.worst_cost_usd(request.prompt, sampling) for request in requests]
         self._budget = budget
-        self._scopes = [(RUN, ("teacher", teacher.name), ("task", r.task)) for r in requests]
+        self._scopes = [scopes(teacher, request) for request in requests]
         self._worst = [usd or 0.0 for usd in worst]
         self._known = [usd is not None for usd in worst]
         self._is_free = not any(self._worst)
@@ -58,8 +63,8 @@ class Bill:
             for old, new in zip(self.costs, costs, strict=True)
         ]
         if not self._is_free or any(costs):
-            spent = self._by_scope([cost or 0.0 for cost in costs])
-            self._budget.settle(self._by_scope([] if self._is_free else self._worst), spent)
+            spent = [cost or 0.0 for cost in costs]
+            self._budget.settle(self._by_scope(self._worst), self._by_scope(spent))
 
-    def _by_scope(self, costs: Sequence[float]) -> "zip[tuple[tuple[tuple[str, str], ...], float]]":
-        return zip(self._scopes, costs, strict=False)
+    def _by_scope(self, costs: Sequence[float]) -> list[tuple[tuple[Scope, ...], float]]:
+        return list(zip(self._scopes, costs, strict=True))

@@ -8,7 +8,6 @@ the machine. A local batch is fixed by the order of the requests and committed a
 """
 
 import asyncio
-import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from router.engine.budget import RUN, Budget, NoBudget, Scope, UnknownPrice
 from router.engine.calls import CallLane
 from router.engine.config import GenerateConfig
 from router.engine.lane import Lane, Terms, cut_into_chunks
-from router.engine.loop import run_to_end
+from router.engine.loop import run_to_end, wait
 from router.engine.progress import Progress, Purchase, summary
 from router.engine.recording import Commits, Context
 from router.engine.requests import Request, Work, finished, keyed
@@ -163,12 +162,12 @@ class _Buyer:
             for lane in self.lanes:
                 lane.refresh()
             on_progress(self.progress)
-            await _wait(over, TICK_S)
+            await wait(over, TICK_S)
         on_progress(self.progress)
 
     async def _fold_now_and_then(self, over: asyncio.Event) -> None:
         """Keeps the inbox small, and lets others see how far the purchase is."""
-        while not await _wait(over, FOLD_S):
+        while not await wait(over, FOLD_S):
             try:
                 await asyncio.to_thread(self.ledger.fold)
             except TutelageError as error:
@@ -180,13 +179,6 @@ class _Buyer:
             if not lane.teacher.remote:
                 await lane.buy()
                 await lane.teacher.close()
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> bool:
-    """Waits for an event, for so long at most; whether it came."""
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), seconds)
-    return event.is_set()
 
 
 def _check_prices(lanes: Sequence[Lane], settings: GenerateConfig, sampling: Sampling) -> None:

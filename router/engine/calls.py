@@ -49,7 +49,7 @@ class CallLane(Lane):
         self.gate.stop()
 
     def refresh(self) -> None:
-        self.progress.limit, self.progress.held_s = self.gate.limit, self.gate.held_s
+        self.progress.held_s = self.gate.held_s
 
     def cancelled(self, work: Work) -> Outcome:
         outcome = super().cancelled(work)

@@ -33,6 +33,13 @@ def run_to_end(main: Main, drain: Callable[[], None], abort: Callable[[], None])
         raise KeyboardInterrupt
 
 
+async def wait(event: asyncio.Event, seconds: float) -> bool:
+    """Waits for an event, for so long at most; whether it came."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+    return event.is_set()
+
+
 class _Body:
     """A coroutine, and how often somebody pressed Ctrl-C while it ran."""
 

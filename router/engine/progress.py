@@ -21,14 +21,13 @@ class Failure:
 class TeacherProgress:
     """One teacher's part. `done` ended with a sample, `failed` without; `tokens` are answers'.
 
-    `limit` calls may be in flight at the moment, and none may start for `held_s` seconds.
+    No call may start for `held_s` seconds, as things stand.
     """
 
     total: int
     done: int = 0
     failed: int = 0
     in_flight: int = 0
-    limit: int = 0
     held_s: float = 0.0
     tokens: int = 0
     cost_usd: float = 0.0

@@ -5,18 +5,21 @@ given, so that a process which dies between two steps neither loses a batch nor 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ledger.keys import content_key
+from ledger.prompts import Prompt
 from router.teachers.connections import Client, Response
 from router.teachers.errors import CallError
+from router.teachers.protocol import Answer, Sampling
 from router.teachers.secrets import Secret
 from router.teachers.statuses import status_error
 
 MAX_RESULT_BYTES = 512 * 2**20
 PAGE = 100
+ENDPOINT = "/v1/chat/completions"
 OVER = ("completed", "failed", "expired", "cancelled")
 STATES = (*OVER, "validating", "in_progress", "finalizing", "cancelling")
 
@@ -49,11 +52,23 @@ class Line:
 
 
 class BatchApi:
-    """The batch API of one server. Every method raises CallError."""
+    """The batch API of one server. Every method that calls it raises CallError."""
 
-    def __init__(self, url: str, headers: dict[str, str], secret: Secret, **trust: Any) -> None:
-        self._client = Client(url, headers, max_body_bytes=MAX_RESULT_BYTES, **trust)
-        self._secret = secret
+    def __init__(
+        self,
+        client: Client,
+        secret: Secret,
+        body: Callable[[Prompt, Sampling], dict[str, Any]],
+        read: Callable[[Any, Prompt, Sampling], Answer],
+    ) -> None:
+        """`body` makes a completion request of a prompt, `read` an answer of a completion."""
+        self._client, self._secret, self._body = client, secret, body
+        self.read = read
+
+    def line(self, key: str, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
+        """A request's line in the file that is uploaded."""
+        body = self._body(prompt, sampling)
+        return {"custom_id": key, "method": "POST", "url": ENDPOINT, "body": body}
 
     async def upload(self, name: str, lines: Sequence[dict[str, Any]]) -> str:
         """Uploads requests, one JSON line each, as a file of that name; gives the file's id."""
@@ -79,7 +94,7 @@ class BatchApi:
         """Starts a batch over an uploaded file."""
         wanted = {
             "input_file_id": file,
-            "endpoint": "/v1/chat/completions",
+            "endpoint": ENDPOINT,
             "completion_window": "24h",
             "metadata": {"tutelage": name},
         }

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
-from router.teachers.body import MAX_BODY_BYTES, Body
+from router.teachers.body import Body
 from router.teachers.errors import CallError
 
 MAX_HEADER_BYTES = 64 * 1024
@@ -40,8 +40,8 @@ class Client:
         base_url: str,
         headers: Mapping[str, str],
         *,
-        ca_file: Path | None = None,
-        max_body_bytes: int = MAX_BODY_BYTES,
+        ca_file: Path | None,
+        max_body_bytes: int,
     ) -> None:
         """`ca_file` holds certificates to trust in place of the system's. Headers go with every call."""
         parts = urlsplit(base_url)
@@ -115,6 +115,12 @@ def connect_error(error: Exception) -> CallError:
     return CallError("connection_refused", f"no connection: {error}", transient=True)
 
 
+def lost(told: str) -> CallError:
+    """A connection that broke under a call, which may have been charged."""
+    message = f"the connection broke: {told}"
+    return CallError("connection_lost", message, transient=True, charged_usd=None)
+
+
 def dns_error(errno: int | None, told: str) -> CallError:
     """A name that does not exist ends a teacher; one that was not resolved just now does not."""
     if errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", None)):
@@ -178,14 +184,7 @@ class _Connection(asyncio.Protocol):
         if exc is None and self._ends_with_the_connection:
             self.on_message_complete()
         told = str(exc) if exc else "the server closed it"
-        self._fail(
-            CallError(
-                "connection_lost",
-                f"the connection broke: {told}",
-                transient=True,
-                charged_usd=None,
-            )
-        )
+        self._fail(lost(told))
 
     # What the parser calls. It loses what they raise, so they do not.
 

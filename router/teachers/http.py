@@ -14,7 +14,8 @@ from ledger.keys import teacher_key
 from ledger.prompts import Prompt
 from router.teachers import completions
 from router.teachers.allowance import allowance
-from router.teachers.batch_api import BatchApi
+from router.teachers.batch_api import MAX_RESULT_BYTES, BatchApi
+from router.teachers.body import MAX_BODY_BYTES
 from router.teachers.config import TeacherConfig
 from router.teachers.connections import Client
 from router.teachers.errors import CallError, TeacherUnavailable
@@ -76,14 +77,6 @@ class HttpTeacher:
     async def answer(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Answer]:
         return [await self._answer(prompt, sampling) for prompt in prompts]
 
-    def batch_line(self, key: str, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
-        body = request_body(self.model, prompt, self.system, sampling)
-        path = "/v1/chat/completions"
-        return {"custom_id": key, "method": "POST", "url": path, "body": body}
-
-    def read(self, payload: Any, prompt: Prompt, sampling: Sampling) -> Answer:
-        return self._read(payload, json.dumps(payload, ensure_ascii=False), prompt, sampling)
-
     def size(self, prompt: Prompt, sampling: Sampling) -> int:
         return likely_tokens(prompt, self.system) + sampling.max_tokens
 
@@ -96,7 +89,7 @@ class HttpTeacher:
             self.batch_api.close()
 
     async def _answer(self, prompt: Prompt, sampling: Sampling) -> Answer:
-        sent = JSON.encode(request_body(self.model, prompt, self.system, sampling)).encode("utf-8")
+        sent = JSON.encode(self._body(prompt, sampling)).encode("utf-8")
         response = await self._client.call("POST", "/chat/completions", sent)
         if response.status != 200:
             told = self._secret.strike(response.body[:2000].decode("utf-8", errors="replace"))
@@ -105,6 +98,12 @@ class HttpTeacher:
         answer = self._read(completions.parse(raw), raw, prompt, sampling)
         answer.allowance = allowance(response.headers)
         return answer
+
+    def _body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
+        return request_body(self.model, prompt, self.system, sampling)
+
+    def _read_batched(self, payload: Any, prompt: Prompt, sampling: Sampling) -> Answer:
+        return self._read(payload, JSON.encode(payload), prompt, sampling)
 
     def _read(self, payload: Any, raw: str, prompt: Prompt, sampling: Sampling) -> Answer:
         answer = read_priced(payload, self.model, self._config.allow_model_names, raw, self._price)
@@ -119,20 +118,20 @@ class HttpTeacher:
 
     @cached_property
     def _client(self) -> Client:
-        return Client(self._url, self._headers, ca_file=self._ca_file)
+        return self._open_client(MAX_BODY_BYTES)
 
     @cached_property
     def batch_api(self) -> BatchApi | None:
         if not self._config.batch:
             return None
-        return BatchApi(self._url, self._headers, self._secret, ca_file=self._ca_file)
+        client = self._open_client(MAX_RESULT_BYTES)
+        return BatchApi(client, self._secret, self._body, self._read_batched)
 
-    @property
-    def _headers(self) -> dict[str, str]:
+    def _open_client(self, max_body_bytes: int) -> Client:
         headers = {"Accept": "application/json"}
         if key := self._secret.reveal():
             headers["Authorization"] = f"Bearer {key}"
-        return headers
+        return Client(self._url, headers, ca_file=self._ca_file, max_body_bytes=max_body_bytes)
 
 
 def read_priced(payload: Any, asked: str, allowed: Sequence[str], raw: str, price: Price) -> Answer:

@@ -18,7 +18,7 @@ from ledger.prompts import Prompt
 from router.teachers import completions
 from router.teachers.allowance import allowance
 from router.teachers.config import TeacherConfig
-from router.teachers.connections import dns_error
+from router.teachers.connections import dns_error, lost
 from router.teachers.errors import CallError
 from router.teachers.http import check_prompt, read_priced
 from router.teachers.prices import (
@@ -74,12 +74,6 @@ class LitellmTeacher:
 
     async def answer(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Answer]:
         return [await self._answer(prompt, sampling) for prompt in prompts]
-
-    def batch_line(self, key: str, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
-        raise NotImplementedError
-
-    def read(self, payload: Any, prompt: Prompt, sampling: Sampling) -> Answer:
-        raise NotImplementedError
 
     def size(self, prompt: Prompt, sampling: Sampling) -> int:
         return likely_tokens(prompt, self._config.system) + sampling.max_tokens
@@ -238,9 +232,7 @@ def _network_error(error: Exception, told: str) -> CallError:
         return dns_error(gai.errno, told)
     if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
         return CallError("connection_refused", f"no connection: {told}", transient=True)
-    return CallError(
-        "connection_lost", f"the connection broke: {told}", transient=True, charged_usd=None
-    )
+    return lost(told)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -94,12 +94,6 @@ class LocalTeacher:
             stop.set()  # the thread cannot be cancelled; it ends at the next token
             raise
 
-    def batch_line(self, key: str, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
-        raise NotImplementedError
-
-    def read(self, payload: Any, prompt: Prompt, sampling: Sampling) -> Answer:
-        raise NotImplementedError
-
     def size(self, prompt: Prompt, sampling: Sampling) -> int:
         return 0
 

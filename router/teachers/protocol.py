@@ -105,14 +105,6 @@ class Teacher(Protocol):
         """One answer per prompt, in order. Raises CallError for the call as a whole."""
         ...
 
-    def batch_line(self, key: str, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
-        """A request's line in a batch; only where there is a `batch_api`."""
-        ...
-
-    def read(self, payload: Any, prompt: Prompt, sampling: Sampling) -> Answer:
-        """The answer in a batch's line, with its cost. Raises CallError."""
-        ...
-
     def size(self, prompt: Prompt, sampling: Sampling) -> int:
         """Tokens that a call may take, as rate limits count them; an estimate."""
         ...

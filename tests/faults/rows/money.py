@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.faults.server import Call, FaultServer, Reply, completion, payload
 from tests.faults.suite import Found, Shop, prompts, row
-from tests.router.engine.test_budget import simulate_runs
+from tests.router.engine.spending import simulate_runs
 
 PRICE = {"input_usd_per_million": 0.0, "output_usd_per_million": 1000.0}
 
