@@ -38,11 +38,9 @@ def buy_answers(
         workspace.recipe.generate,
         stage=stage,
         run=workspace.run,
-        on_progress=lambda progress: _show(watch, progress),
+        on_progress=lambda progress: show_progress(watch, progress),
     )
-    for failure in sorted(purchase.failures):
-        worst = purchase.failures[failure]
-        watch.note(f"{worst.count} x {worst.teacher}: {worst.state} ({failure}): {worst.example}")
+    tell_failures(watch, purchase)
     return answers(workspace.ledger, requests, models, workspace.sampling), purchase
 
 
@@ -104,7 +102,15 @@ def cost_usd(workspace: Workspace, stage: str) -> float:
     return float(workspace.ledger.rows(query, [workspace.run, stage])[0][0])
 
 
-def _show(watch: Watch, progress: "Progress") -> None:
+def tell_failures(watch: Watch, purchase: "Purchase") -> None:
+    """Tells how many requests failed of what, each with an example."""
+    for failure in sorted(purchase.failures):
+        worst = purchase.failures[failure]
+        watch.note(f"{worst.count} x {worst.teacher}: {worst.state} ({failure}): {worst.example}")
+
+
+def show_progress(watch: Watch, progress: "Progress") -> None:
+    """Shows how far a purchase is."""
     parts = progress.teachers.values()
     done = sum(part.done + part.failed for part in parts)
     total = sum(part.total for part in parts)

@@ -6,11 +6,12 @@ Exit codes: 0 done; 1 something failed on the way; 2 the recipe, a file or an op
 3 another run holds the ledger; 130 stopped by Ctrl-C.
 """
 
+import contextlib
 import json
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -100,18 +101,13 @@ def run_command(
 ) -> None:
     """Run a recipe; what is done already is not done again."""
     from tutelage.pipeline import run_recipe
-    from tutelage.terminal import Terminal
-    from tutelage.watch import Watch
 
-    watch = Watch() if as_json else Terminal()
     try:
-        result = run_recipe(recipe, until=until, seed=seed, run=run, watch=watch)
+        with _watching(silent=as_json) as watch:
+            result = run_recipe(recipe, until=until, seed=seed, run=run, watch=watch)
     except KeyboardInterrupt:
-        _stopped(watch)
+        _stopped()
         raise typer.Exit(130) from None
-    finally:
-        if isinstance(watch, Terminal):
-            watch.stop()
     if as_json:
         print(json.dumps(result, indent=2, ensure_ascii=False))
 
@@ -123,6 +119,25 @@ def status(run: RunPath, as_json: AsJson = False) -> None:
 
     state = run_status(run)
     _show(state.as_dict(), as_json, state.lines)
+
+
+@app.command(epilog=_example("tutelage batches runs/hosted --cancel"))
+def batches(
+    run: RunPath,
+    cancel: Annotated[
+        bool, typer.Option("--cancel", help="Call them off; what is answered is taken in.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a run's teachers have in batches at their providers, or call them off."""
+    from tutelage.batching import cancel_batches, list_batches
+
+    if cancel:
+        with _watching(silent=as_json) as watch:
+            found = cancel_batches(run, watch)
+    else:
+        found = list_batches(run)
+    _show(found.as_dict(), as_json, found.lines)
 
 
 @app.command(epilog=_example("tutelage report runs/quickstart"))
@@ -299,11 +314,25 @@ def _show_record(record: Any, as_json: bool) -> None:
         print(line)
 
 
-def _stopped(watch: Any) -> None:
+@contextlib.contextmanager
+def _watching(*, silent: bool) -> Iterator[Any]:
+    """A watcher that draws on standard output, its live bar gone at the end, or a silent one."""
+    from tutelage.terminal import Terminal
+    from tutelage.watch import Watch
+
+    if silent:
+        yield Watch()
+        return
+    watch = Terminal()
+    try:
+        yield watch
+    finally:
+        watch.stop()
+
+
+def _stopped() -> None:
     from tutelage.terminal import stderr_console
 
-    if hasattr(watch, "stop"):
-        watch.stop()
     stderr_console().print(
         "Stopped. Every answer that arrived is in the ledger, finished stages are recorded, and "
         f"training keeps its last checkpoint.\nGo on with: tutelage {shlex.join(sys.argv[1:])}",

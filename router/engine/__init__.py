@@ -1,8 +1,9 @@
 """The engine: buys every answer once, within limits of time, money and patience."""
 
 from router.engine.budget import NoBudget, UnknownPrice
-from router.engine.buy import buy
+from router.engine.buy import buy, call_off
 from router.engine.config import GenerateConfig
+from router.engine.parcels import AtProvider, BatchesOpen, at_providers
 from router.engine.progress import Failure, Progress, Purchase, TeacherProgress
 from router.engine.requests import (
     BoughtAnswer,
@@ -14,6 +15,8 @@ from router.engine.requests import (
 )
 
 __all__ = [
+    "AtProvider",
+    "BatchesOpen",
     "BoughtAnswer",
     "Failure",
     "GenerateConfig",
@@ -24,7 +27,9 @@ __all__ = [
     "TeacherProgress",
     "UnknownPrice",
     "answers",
+    "at_providers",
     "buy",
+    "call_off",
     "came_empty",
     "sampling_of",
     "unbought",

@@ -9,45 +9,26 @@ for now. Only what failed for a passing reason is sent again, in a batch of its 
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from ledger.keys import content_key, now_us
-from ledger.prompts import Prompt
-from ledger.store import Ledger
 from router.engine.billing import scopes
 from router.engine.budget import Scope
 from router.engine.gate import BACKOFF_CEILING_S, BACKOFF_FLOOR_S
 from router.engine.lane import OVER_BUDGET, STOPPED, Lane, Terms
 from router.engine.loop import wait
-from router.engine.recording import Context, Outcome, answered, ended
-from router.engine.requests import Request, Work
+from router.engine.parcels import Parcel
+from router.engine.recording import Outcome, answered, ended
+from router.engine.requests import Work
 from router.teachers.batch_api import Batch, BatchApi
 from router.teachers.errors import CallError
-from router.teachers.protocol import Sampling, Teacher
+from router.teachers.protocol import Teacher
 
 MAX_REQUESTS, MAX_BYTES = 20_000, 90 * 2**20
 POLL_S, POLL_CEILING_S = 2.0, 60.0
 AT_PROVIDER = "it stays in a batch at the provider, and the next run takes its answer in"
-
-
-@dataclass(slots=True)
-class Parcel:
-    """The requests of one batch, and how far it is: `prepared`, `uploaded`, `started` or `over`."""
-
-    key: str
-    works: dict[str, Work]
-    context: Context
-    state: str = "prepared"
-    file: str | None = None
-    batch: str | None = None
-    started_at: int = field(default_factory=now_us)
-
-    @property
-    def name(self) -> str:
-        """What the uploaded file is called."""
-        return f"tutelage-{self.key}.jsonl"
 
 
 class BatchLane(Lane):
@@ -65,10 +46,7 @@ class BatchLane(Lane):
         self._tries: Counter[str] = Counter()  # by request key, how often it was sent
 
     async def buy(self) -> None:
-        under_way = {key for parcel in self._parcels for key in parcel.works}
-        for parcel in self._parcels:
-            for work in parcel.works.values():
-                self.terms.budget.hold([self._cost(work)])
+        under_way = self._hold()
         try:
             for parcel in self._parcels:
                 await self._see_through(parcel)
@@ -80,6 +58,12 @@ class BatchLane(Lane):
                     queue += await self._see_through(filled)
         except CallError as error:
             self.record([ended(work, error) for work in list(self.left.values())])
+
+    def _hold(self) -> set[str]:
+        """Sets aside what earlier sittings' batches may cost; gives their requests' keys."""
+        under_way = {work.key: work for p in self._parcels for work in p.works.values()}
+        self.terms.budget.hold(map(self._cost, under_way.values()))
+        return set(under_way)
 
     def stop(self) -> None:
         super().stop()
@@ -297,35 +281,36 @@ class BatchLane(Lane):
         await self.terms.commits.now("provider_batch", row)
 
 
-def open_parcels(ledger: Ledger, teacher: Teacher, finished: Mapping[str, Any]) -> list[Parcel]:
-    """What earlier sittings left at a teacher's provider, without the requests that are `finished`."""
-    rows = ledger.rows(
-        "SELECT b.key, arg_max(b.state, b.id), arg_max(b.file, b.id), arg_max(b.provider_id, b.id), "
-        "max(b.requests), max(b.sampling), max(b.stage), max(b.run), "
-        "epoch_us(min(b.recorded_at)) FROM provider_batch b JOIN teacher t ON b.teacher = t.id "
-        "WHERE t.key = ? GROUP BY b.key HAVING arg_max(b.state, b.id) <> 'over' "
-        "ORDER BY min(b.id)",
-        [teacher.key],
-    )
-    parcels = []
-    for key, state, file, batch, requests, sampling, stage, run, at in rows:
-        context = Context(Sampling(**json.loads(sampling)), stage, run, at)
-        works = {}
-        wanted = [entry for entry in json.loads(requests) if entry[0] not in finished]
-        prompts = _prompts(ledger, [entry[1] for entry in wanted])
-        for request, prompt, n, task in wanted:
-            works[request] = Work(request, Request(prompts[prompt], teacher.name, n, task))
-        parcels.append(Parcel(key, works, context, state, file, batch, at))
-    return parcels
+class CallingOff(BatchLane):
+    """Calls a teacher's batches off at its provider, and takes in what was answered by then."""
 
+    def __init__(self, teacher: Teacher, terms: Terms, parcels: Sequence[Parcel]) -> None:
+        works = [work for parcel in parcels for work in parcel.works.values()]
+        super().__init__(teacher, works, terms, parcels)
 
-def _prompts(ledger: Ledger, keys: Sequence[str]) -> dict[str, Prompt]:
-    rows = ledger.rows(
-        "SELECT p.key, x.messages, x.tools FROM prompt p JOIN prompt_text x ON x.prompt = p.id "
-        "WHERE p.key IN (SELECT unnest(?::VARCHAR[]))",
-        [list(keys)],
-    )
-    return {
-        key: Prompt(tuple(json.loads(messages)), tuple(json.loads(tools)) if tools else None)
-        for key, messages, tools in rows
-    }
+    async def buy(self) -> None:
+        self._hold()
+        for parcel in self._parcels:
+            self._tries.update(parcel.works.keys())
+            await self._find(parcel)
+            if parcel.batch is not None:
+                await self._calmly(self._cancel, parcel.batch)
+                await self._take_in(parcel)
+            else:
+                parcel.state = "over"
+                await self._note(parcel)
+
+    async def _find(self, parcel: Parcel) -> None:
+        """Looks for what the provider made without our having noted it."""
+        if parcel.file is None:
+            parcel.file = await self._calmly(self._api.find_file, parcel.name)
+        if parcel.file is not None and parcel.batch is None:
+            found = await self._calmly(self._api.find, parcel.file)
+            parcel.batch = found.id if found else None
+
+    async def _cancel(self, batch: str) -> None:
+        if not (await self._api.look(batch)).is_over:
+            await self._api.cancel(batch)
+
+    def _may_go_again(self, work: Work) -> bool:
+        return False

@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from ledger.errors import TutelageError
 from ledger.keys import now_us
 from ledger.store import Ledger
-from router.engine.batches import BatchLane, Parcel, open_parcels
+from router.engine.batches import BatchLane, CallingOff
 from router.engine.budget import RUN, Budget, NoBudget, Scope, UnknownPrice
 from router.engine.calls import CallLane
 from router.engine.config import GenerateConfig
 from router.engine.lane import Lane, Terms, cut_into_chunks
 from router.engine.loop import run_to_end, wait
+from router.engine.parcels import Parcel, open_parcels, refuse_open
 from router.engine.progress import Progress, Purchase, summary
 from router.engine.recording import Commits, Context
 from router.engine.requests import Request, Work, finished, keyed
@@ -59,8 +60,9 @@ def buy(
         parcels = {
             name: open_parcels(ledger, teacher, have)
             for name, teacher in asked.items()
-            if teacher.batch_api is not None
+            if teacher.by_batch
         }
+        refuse_open(ledger, asked.values())
     fit = {key for key, end in have.items() if end.serves(sampling.max_tokens)}
     reused = Counter(have[work.key].state for work in works if work.key in fit)
     chunks = {name: cut_into_chunks(teacher, works, fit) for name, teacher in asked.items()}
@@ -68,9 +70,42 @@ def buy(
     commits = Commits(ledger, Context(sampling, stage, run, now_us()))
     terms = Terms(sampling, settings, budget, commits)
     lanes = list(_lanes(asked, chunks, parcels, terms))
+    _check_prices(lanes, settings, sampling)
+    return _buy_from(lanes, ledger, commits, reused, on_progress)
+
+
+def call_off(
+    teachers: Mapping[str, Teacher],
+    ledger: Ledger,
+    sampling: Sampling,
+    settings: GenerateConfig,
+    *,
+    run: str,
+    on_progress: OnProgress | None = None,
+) -> Purchase:
+    """Cancels the batches that teachers' providers have, and takes in what they answered by then.
+
+    Call it inside `ledger.writing()`. Each request ends as it did at the provider, or `cancelled`.
+    Raises TeacherUnavailable, or CallError where a provider cannot be asked.
+    """
+    ledger.fold()
+    commits = Commits(ledger, Context(sampling, "generate", run, now_us()))
+    terms = Terms(sampling, settings, Budget({}, {}), commits)
+    with ledger.reading():
+        parcels = {teacher: open_parcels(ledger, teacher, {}) for teacher in teachers.values()}
+    lanes = [CallingOff(teacher, terms, found) for teacher, found in parcels.items() if found]
+    return _buy_from(lanes, ledger, commits, Counter(), on_progress)
+
+
+def _buy_from(
+    lanes: Sequence[Lane],
+    ledger: Ledger,
+    commits: Commits,
+    reused: Counter[str],
+    on_progress: OnProgress | None,
+) -> Purchase:
     progress = Progress({lane.teacher.name: lane.progress for lane in lanes}, reused.total())
     if lanes:
-        _check_prices(lanes, settings, sampling)
         for lane in lanes:
             lane.teacher.require_ready()
         with ledger.reading():
@@ -92,11 +127,11 @@ def _lanes(
 ) -> Iterator[Lane]:
     """One for each teacher that has something to do."""
     for name, teacher in teachers.items():
-        if teacher.batch_api is None and chunks[name]:
-            yield CallLane(teacher, chunks[name], terms)
-        elif teacher.batch_api is not None and (chunks[name] or parcels[name]):
+        if teacher.by_batch and (chunks[name] or parcels[name]):
             works = [work for chunk in chunks[name] for work in chunk]
             yield BatchLane(teacher, works, terms, parcels[name])
+        elif chunks[name]:
+            yield CallLane(teacher, chunks[name], terms)
 
 
 class _Buyer:
@@ -104,7 +139,7 @@ class _Buyer:
 
     def __init__(
         self,
-        lanes: list[Lane],
+        lanes: Sequence[Lane],
         ledger: Ledger,
         commits: Commits,
         progress: Progress,

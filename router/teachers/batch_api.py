@@ -122,10 +122,6 @@ class BatchApi:
         found = (self._line(line) for line in text.splitlines())
         return [line for line in found if line is not None]
 
-    def close(self) -> None:
-        """Closes the connections."""
-        self._client.close()
-
     def _line(self, text: str) -> Line | None:
         try:
             value = json.loads(text)

@@ -162,6 +162,11 @@ class TeacherConfig(Section):
         return next(kind for kind in KINDS if getattr(self, kind) is not None)
 
     @property
+    def may_batch(self) -> bool:
+        """Whether a teacher of this kind can be asked by batches."""
+        return self.kind in ONLY_FOR["batch"]
+
+    @property
     def key_variables(self) -> tuple[str, ...]:
         """The environment variables of which one must hold this teacher's API key, where known."""
         if self.api_key_env:

@@ -55,7 +55,10 @@ class HttpTeacher:
         self._config = config
         self._ca_file = base_dir / config.ca_file if config.ca_file else None
         self._url = config.url
-        self._price = HalfPrice(_price(config)) if config.batch else _price(config)
+        self.by_batch = config.batch
+        self._half_price = HalfPrice(_price(config))
+        self._price = self._half_price if config.batch else _price(config)
+        self._clients: list[Client] = []
         self.key = teacher_key(
             model=self.model,
             revision=self.revision,
@@ -84,9 +87,8 @@ class HttpTeacher:
         return worst_usd(self._price, prompt, self.system, sampling)
 
     async def close(self) -> None:
-        self._client.close()
-        if self.batch_api is not None:
-            self.batch_api.close()
+        for client in self._clients:
+            client.close()
 
     async def _answer(self, prompt: Prompt, sampling: Sampling) -> Answer:
         sent = JSON.encode(self._body(prompt, sampling)).encode("utf-8")
@@ -95,7 +97,7 @@ class HttpTeacher:
             told = self._secret.strike(response.body[:2000].decode("utf-8", errors="replace"))
             raise status_error(response.status, response.headers, told)
         raw = self._secret.strike(completions.decoded(response.body))
-        answer = self._read(completions.parse(raw), raw, prompt, sampling)
+        answer = self._read(completions.parse(raw), raw, prompt, sampling, self._price)
         answer.allowance = allowance(response.headers)
         return answer
 
@@ -103,10 +105,12 @@ class HttpTeacher:
         return request_body(self.model, prompt, self.system, sampling)
 
     def _read_batched(self, payload: Any, prompt: Prompt, sampling: Sampling) -> Answer:
-        return self._read(payload, JSON.encode(payload), prompt, sampling)
+        return self._read(payload, JSON.encode(payload), prompt, sampling, self._half_price)
 
-    def _read(self, payload: Any, raw: str, prompt: Prompt, sampling: Sampling) -> Answer:
-        answer = read_priced(payload, self.model, self._config.allow_model_names, raw, self._price)
+    def _read(
+        self, payload: Any, raw: str, prompt: Prompt, sampling: Sampling, price: Price
+    ) -> Answer:
+        answer = read_priced(payload, self.model, self._config.allow_model_names, raw, price)
         if answer.cost_usd is None:
             answer.cost_usd = self.worst_cost_usd(prompt, sampling)
         answer.text = self._secret.strike(answer.text)
@@ -121,9 +125,7 @@ class HttpTeacher:
         return self._open_client(MAX_BODY_BYTES)
 
     @cached_property
-    def batch_api(self) -> BatchApi | None:
-        if not self._config.batch:
-            return None
+    def batch_api(self) -> BatchApi:
         client = self._open_client(MAX_RESULT_BYTES)
         return BatchApi(client, self._secret, self._body, self._read_batched)
 
@@ -131,7 +133,9 @@ class HttpTeacher:
         headers = {"Accept": "application/json"}
         if key := self._secret.reveal():
             headers["Authorization"] = f"Bearer {key}"
-        return Client(self._url, headers, ca_file=self._ca_file, max_body_bytes=max_body_bytes)
+        client = Client(self._url, headers, ca_file=self._ca_file, max_body_bytes=max_body_bytes)
+        self._clients.append(client)
+        return client
 
 
 def read_priced(payload: Any, asked: str, allowed: Sequence[str], raw: str, price: Price) -> Answer:

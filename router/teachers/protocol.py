@@ -87,10 +87,11 @@ class Teacher(Protocol):
     rpm: float | None  # calls a minute, at most
     tpm: float | None  # tokens a minute, at most
     remote: bool  # a call can hang: the engine puts a deadline on it
+    by_batch: bool  # answers come by batches, not by calls
 
     @property
     def batch_api(self) -> "BatchApi | None":
-        """Where the recipe says so: answers come by batches, not by calls."""
+        """The provider's batch API, for teachers of a kind that may have one."""
         ...
 
     def require_ready(self) -> None:

@@ -10,20 +10,19 @@ brackets, such as `[429 Retry-After=2]` or `[reset]`, meets it; every other one 
 import asyncio
 import gzip
 import json
-import ssl
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
 from aiohttp import web
 
+from tests.faults.loopback import LoopbackServer
+
 MODEL = "m"
-CERTIFICATES = Path(__file__).parent / "certificates"
 
 
 @dataclass(slots=True)
@@ -130,64 +129,27 @@ def always(reply: Reply | None) -> Callable[[Call], Reply | None]:
     return lambda call: reply
 
 
-@dataclass
-class FaultServer:
+class FaultServer(LoopbackServer):
     """The server. `rule(call)` may choose a reply per request, before the script."""
 
-    delay_s: float = 0.0
-    rule: Callable[[Call], Reply | None] | None = None
-    calls: list[Call] = field(default_factory=list)
-    port: int = 0
-    certificate: str | None = None  # a name in tests/faults/certificates: https, on localhost
-    _script: deque[Reply] = field(default_factory=deque)
+    def __init__(
+        self,
+        delay_s: float = 0.0,
+        rule: Callable[[Call], Reply | None] | None = None,
+        port: int = 0,
+        certificate: str | None = None,
+    ) -> None:
+        super().__init__(port, certificate)
+        self.delay_s, self.rule = delay_s, rule
+        self.calls: list[Call] = []
+        self._script: deque[Reply] = deque()
 
     def script(self, *replies: Reply) -> None:
         """The next replies, in the order in which requests arrive."""
         self._script.extend(replies)
 
-    @property
-    def url(self) -> str:
-        """Base URL."""
-        host = "https://localhost" if self.certificate else "http://127.0.0.1"
-        return f"{host}:{self.port}/v1"
-
-    def __enter__(self) -> Self:
-        self._loop = asyncio.new_event_loop()
-        started = threading.Event()
-
-        def run() -> None:
-            asyncio.set_event_loop(self._loop)
-            self._loop.run_until_complete(self._start())
-            started.set()
-            self._loop.run_forever()
-            self._loop.run_until_complete(self._runner.cleanup())
-            left = asyncio.all_tasks(self._loop)
-            for task in left:
-                task.cancel()
-            self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-            self._loop.close()
-
-        self._thread = threading.Thread(target=run, name="fault-server")
-        self._thread.start()
-        started.wait(20)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-
-    async def _start(self) -> None:
-        app = web.Application(client_max_size=64 * 2**20)
-        app.router.add_post("/{path:.*}", self._handle)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await self._runner.setup()
-        trust = None
-        if self.certificate:
-            trust = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            trust.load_cert_chain(CERTIFICATES / f"{self.certificate}.pem")
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=trust)
-        await site.start()
-        self.port = self._runner.addresses[0][1]
+    def routes(self) -> list[web.RouteDef]:
+        return [web.post("/{path:.*}", self._handle)]
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         sent = await request.json()

@@ -9,7 +9,8 @@ import yaml
 from pydantic import ValidationError
 
 from router.teachers import TeacherConfig
-from tests.faults.server import CERTIFICATES, FaultServer, always, content, status
+from tests.faults.loopback import CERTIFICATES
+from tests.faults.server import FaultServer, always, content, status
 from tests.faults.suite import Found, Shop, counted, prompts, row
 from tests.tutelage.small_run import small_fields
 
