@@ -105,11 +105,15 @@ def ask(run: Path, prompt: str) -> Asked:
 
 def _answer(model: "Teacher", prompt: Prompt, workspace: Workspace) -> tuple[str, float]:
     async def once() -> tuple[str, float]:
-        started = time.monotonic()
         try:
+            if model.server is not None:
+                await model.server.start()
+            started = time.monotonic()
             answer = (await model.answer([prompt], workspace.sampling))[0]
         finally:
             await model.close()
+            if model.server is not None:
+                model.server.stop()
         return answer.text, time.monotonic() - started
 
     return asyncio.run(once())

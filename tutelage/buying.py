@@ -126,6 +126,8 @@ def show_progress(watch: Watch, progress: "Progress") -> None:
         text += f", {failed} failed ({', '.join(sorted(classes))})"
     if held := [f"{n} for {p.held_s:.0f} s" for n, p in progress.teachers.items() if p.held_s >= 1]:
         text += f", held back: {', '.join(held)}"
+    if starting := [name for name, part in progress.teachers.items() if part.starting]:
+        text += f", starting the server of {', '.join(starting)}"
     if progress.draining:
         in_flight = sum(part.in_flight for part in parts)
         text = f"stopping: {in_flight} answers are under way (Ctrl-C again waits for none); {text}"

@@ -208,7 +208,7 @@ def vllm() -> Finding:
         return Finding("vllm", True, place)
     advice = (
         "Only needed to serve big local teachers: install it in an environment of its own (it pins "
-        "torch and transformers) and give its server as `vllm:` with `url:`."
+        "torch and transformers) and name its program in the recipe (`command: /opt/vllm/bin/vllm`)."
     )
     return Finding("vllm", None, "not on PATH", advice)
 

@@ -43,8 +43,11 @@ def run_recipe(
     _preflight(workspace, {stage.name for stage in stages}, watch)
     with workspace.ledger.writing(f"tutelage run {path}"):
         begin(workspace.loaded)
-        for stage in stages:
-            _run_stage(stage, workspace, watch)
+        try:
+            for stage in stages:
+                _run_stage(stage, workspace, watch)
+        finally:
+            workspace.stop_servers()
     result = workspace.folder / RESULT
     if "report" in workspace.outputs:
         loaded: dict[str, Any] = json.loads(result.read_text("utf-8"))

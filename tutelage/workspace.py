@@ -81,7 +81,13 @@ class Workspace:
         """One of the recipe's teachers. Raises TeacherUnavailable."""
         from router.teachers.opening import open_teacher
 
-        return open_teacher(name, self.recipe.teachers[name], self.base)
+        return open_teacher(name, self.recipe.teachers[name], self.base, self.folder / "logs")
+
+    def stop_servers(self) -> None:
+        """Ends the servers that were started for teachers; the next purchase starts them again."""
+        from router.teachers.server import stop_servers
+
+        stop_servers()
 
     @cached_property
     def embedder(self) -> "Embedder":

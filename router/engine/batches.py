@@ -42,7 +42,6 @@ class BatchLane(Lane):
         assert teacher.batch_api is not None
         self._api: BatchApi = teacher.batch_api
         self._parcels = list(parcels)
-        self._over = asyncio.Event()
         self._tries: Counter[str] = Counter()  # by request key, how often it was sent
 
     async def buy(self) -> None:
@@ -64,10 +63,6 @@ class BatchLane(Lane):
         under_way = {work.key: work for p in self._parcels for work in p.works.values()}
         self.terms.budget.hold(map(self._cost, under_way.values()))
         return set(under_way)
-
-    def stop(self) -> None:
-        super().stop()
-        self._over.set()
 
     def cancelled(self, work: Work) -> Outcome:
         reason = AT_PROVIDER if self._tries[work.key] else STOPPED
@@ -158,7 +153,7 @@ class BatchLane(Lane):
                 break
             if self.stopped:
                 return []
-            await wait(self._over, wait_s)
+            await wait(self._stop, wait_s)
             wait_s = min(POLL_CEILING_S, wait_s * 1.5)
         again += self._record_silent(parcel, batch, list(open_.values()))
         parcel.state = "over"
@@ -249,7 +244,7 @@ class BatchLane(Lane):
             if not failed.transient or loop.time() > until or self.stopped:
                 raise failed
             until += failed.retry_after_s or 0.0
-            await wait(self._over, pause_s)
+            await wait(self._stop, pause_s)
             wait_s = min(BACKOFF_CEILING_S, wait_s * 2)
 
     def _cost(self, work: Work) -> tuple[tuple[Scope, ...], float]:

@@ -3,8 +3,8 @@
     with ledger.writing("run"):
         purchase = buy(requests, teachers, ledger, sampling, settings, stage="generate", run="r")
 
-Servers are asked side by side, each with its own limits; local teachers take turns, since they share
-the machine. A local batch is fixed by the order of the requests and committed as a whole.
+Servers are asked side by side, each with its own limits; teachers on this machine take turns where they
+do not fit it together. A local batch is fixed by the order of the requests and committed as a whole.
 """
 
 import asyncio
@@ -25,6 +25,7 @@ from router.engine.parcels import Parcel, open_parcels, refuse_open
 from router.engine.progress import Progress, Purchase, summary
 from router.engine.recording import Commits, Context
 from router.engine.requests import Request, Work, finished, keyed
+from router.engine.room import Room, needs_room, rank
 from router.teachers.protocol import Sampling, Teacher, register
 
 OnProgress = Callable[[Progress], None]
@@ -175,11 +176,20 @@ class _Buyer:
                     await lane.teacher.close()
 
     async def _buy_side_by_side(self) -> None:
+        room = Room()
+        elsewhere = [lane for lane in self.lanes if not needs_room(lane.teacher)]
+        here = [lane for lane in self.lanes if needs_room(lane.teacher)]
         async with asyncio.TaskGroup() as group:
-            for lane in self.lanes:
-                if lane.teacher.remote:
-                    group.create_task(lane.buy())
-            group.create_task(self._take_turns())
+            for lane in elsewhere:
+                group.create_task(lane.buy())
+            for lane in sorted(here, key=lambda lane: rank(lane.teacher)):
+                group.create_task(self._buy_in_turn(lane, room))
+
+    async def _buy_in_turn(self, lane: Lane, room: Room) -> None:
+        async with room.turn(lane.teacher):
+            if await lane.start():
+                await lane.buy()
+            await lane.teacher.close()
 
     def abort(self) -> None:
         """Waits for no call any more."""
@@ -208,12 +218,6 @@ class _Buyer:
             except TutelageError as error:
                 self.commits.fail(error)
                 return
-
-    async def _take_turns(self) -> None:
-        for lane in self.lanes:
-            if not lane.teacher.remote:
-                await lane.buy()
-                await lane.teacher.close()
 
 
 def _check_prices(lanes: Sequence[Lane], settings: GenerateConfig, sampling: Sampling) -> None:

@@ -4,6 +4,7 @@
 What is left when a purchase is cut short ends `cancelled`.
 """
 
+import asyncio
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from itertools import groupby
@@ -11,8 +12,9 @@ from itertools import groupby
 from router.engine.budget import Budget
 from router.engine.config import GenerateConfig
 from router.engine.progress import TeacherProgress
-from router.engine.recording import Commits, Context, Outcome
+from router.engine.recording import Commits, Context, Outcome, ended
 from router.engine.requests import Work
+from router.teachers.errors import CallError
 from router.teachers.protocol import Sampling, Teacher
 
 OVER_BUDGET = (
@@ -39,12 +41,39 @@ class Lane:
         self.teacher, self.terms = teacher, terms
         self.progress = TeacherProgress(total=len(works))
         self.left = {work.key: work for work in works}
-        self.stopped = False
+        self._stop = asyncio.Event()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stop.is_set()
 
     @property
     def first(self) -> Work:
         """A request that is still to be bought."""
         return next(iter(self.left.values()))
+
+    async def start(self) -> bool:
+        """Has the teacher's own server run; False where there is none, or the lane was stopped."""
+        server = self.teacher.server
+        if server is None or self.stopped:
+            return server is None
+        self.progress.starting = True
+        starting = asyncio.ensure_future(server.start())
+        stopping = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+                return True
+        except CallError as error:
+            self.record([ended(work, error) for work in list(self.left.values())])
+        finally:
+            self.progress.starting = False
+            stopping.cancel()
+            starting.cancel()
+            await asyncio.wait([starting, stopping])
+        return False
 
     async def buy(self) -> None:
         """Buys until every request has ended, or `stop`."""
@@ -52,7 +81,7 @@ class Lane:
 
     def stop(self) -> None:
         """Sends nothing any more; calls in flight may end."""
-        self.stopped = True
+        self._stop.set()
 
     def refresh(self) -> None:
         """Brings `progress` up to date with what no outcome tells."""

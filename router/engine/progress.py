@@ -21,7 +21,7 @@ class Failure:
 class TeacherProgress:
     """One teacher's part. `done` ended with a sample, `failed` without; `tokens` are answers'.
 
-    No call may start for `held_s` seconds, as things stand.
+    No call may start for `held_s` seconds, as things stand. `starting`: its own server is.
     """
 
     total: int
@@ -29,6 +29,7 @@ class TeacherProgress:
     failed: int = 0
     in_flight: int = 0
     held_s: float = 0.0
+    starting: bool = False
     tokens: int = 0
     cost_usd: float = 0.0
     states: Counter[str] = field(default_factory=Counter)

@@ -1,10 +1,11 @@
 """The recipe's `teachers:` section: a name, one kind, a licence."""
 
+import shlex
 from ipaddress import ip_address
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ledger.section import Section
 
@@ -12,6 +13,9 @@ KINDS = ("local", "vllm", "http", "litellm")
 # Fields that only some kinds read: giving one to another kind would silently do nothing.
 ONLY_FOR = {
     "url": ("vllm", "http", "litellm"),
+    "args": ("vllm",),
+    "command": ("vllm",),
+    "gpus": ("vllm",),
     "adapter": ("local",),
     "batch_size": ("local",),
     "dtype": ("local",),
@@ -23,6 +27,8 @@ ONLY_FOR = {
     "api_key_env": ("vllm", "http", "litellm"),
     "allow_model_names": ("vllm", "http", "litellm"),
 }
+FOR_OWN_SERVER = ("args", "command", "gpus")
+OWN_ARGUMENTS = ("--host", "--model", "--served-model-name", "--api-key", "--revision")
 START_IN_FLIGHT, MOST_IN_FLIGHT = 16, 128
 # LiteLLM provider -> the variables that may hold its key.
 PROVIDER_KEYS = {
@@ -54,7 +60,11 @@ class TeacherConfig(Section):
         description="Folder of a model, relative to the recipe, or an id in the local hub cache; "
         "runs in this process (safetensors only).",
     )
-    vllm: str | None = Field(default=None, description="Model that a vLLM server at `url` serves.")
+    vllm: str | None = Field(
+        default=None,
+        description="Model for vLLM: a folder, relative to the recipe, or a hub id. Its server is "
+        "started when it is needed, and stopped; with `url`, one that runs already is asked.",
+    )
     http: str | None = Field(
         default=None, description="Model behind the OpenAI-compatible server at `url`."
     )
@@ -67,6 +77,20 @@ class TeacherConfig(Section):
     )
     url: str | None = Field(
         default=None, description="Base URL of the server, such as `http://127.0.0.1:8000/v1`."
+    )
+    args: list[str] = Field(
+        default=[],
+        description="More arguments for `vllm serve`, as a list or as one text: `--max-model-len 4096`.",
+    )
+    command: list[str] | None = Field(
+        default=None,
+        description="The program of vLLM's own environment and arguments of its own, as a list or as one "
+        "text: `/opt/vllm/bin/vllm`; by default `vllm` on PATH.",
+    )
+    gpus: list[int] | None = Field(
+        default=None,
+        description="Numbers of the GPUs that the server of `vllm` may see; by default all. Teachers "
+        "whose `--gpu-memory-utilization` (.9 by default) adds up to more than 1 take turns.",
     )
     adapter: str | None = Field(
         default=None, description="Folder of a peft adapter for `local`, relative to the recipe."
@@ -124,6 +148,19 @@ class TeacherConfig(Section):
         description="Other model names the server may answer with; `*` allows any and none.",
     )
 
+    @field_validator("args", "command", mode="before")
+    @classmethod
+    def _words(cls, value: Any) -> Any:
+        """A command line may be written as one text, and its numbers as numbers."""
+        if isinstance(value, str):
+            return shlex.split(value)
+        if isinstance(value, list):
+            return [
+                str(v) if isinstance(v, int | float) and not isinstance(v, bool) else v
+                for v in value
+            ]
+        return value
+
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
         kinds = [kind for kind in KINDS if getattr(self, kind) is not None]
@@ -135,8 +172,15 @@ class TeacherConfig(Section):
         for field, allowed in ONLY_FOR.items():
             if field in self.model_fields_set and kinds[0] not in allowed:
                 raise ValueError(f"`{field}` is for {', '.join(allowed)}, not for `{kinds[0]}`")
-        if kinds[0] in ("vllm", "http") and self.url is None:
-            raise ValueError(f"`{kinds[0]}` needs `url:`, such as http://127.0.0.1:8000/v1")
+        if self.http is not None and self.url is None:
+            raise ValueError("`http` needs `url:`, such as http://127.0.0.1:8000/v1")
+        given = [field for field in FOR_OWN_SERVER if field in self.model_fields_set]
+        if given and self.url is not None:
+            raise ValueError(
+                f"`{given[0]}` is for a server that Tutelage starts: leave out `url`, or `{given[0]}`"
+            )
+        if taken := [a for a in self.args if a.split("=")[0] in OWN_ARGUMENTS]:
+            raise ValueError(f"`args` must not hold {taken[0]}: Tutelage sets it itself")
         if self.url is not None:
             _check_url(self.url)
         return self

@@ -1,4 +1,4 @@
-"""Teachers behind an OpenAI-compatible `/chat/completions`: kinds `http` and `vllm`.
+"""Teachers behind an OpenAI-compatible `/chat/completions`: kinds `http`, and `vllm` with `url:`.
 
 Redirects are not followed, TLS is checked, bodies are capped after decompression, and the API key goes
 into one header and nowhere else.
@@ -31,6 +31,7 @@ from router.teachers.prices import (
 )
 from router.teachers.protocol import Answer, Sampling, too_long, with_system
 from router.teachers.secrets import Secret, secret_from
+from router.teachers.server import ModelServer
 from router.teachers.statuses import status_error
 
 JSON = json.JSONEncoder(ensure_ascii=False)
@@ -43,7 +44,6 @@ class HttpTeacher:
     batch_size = 1
 
     def __init__(self, name: str, config: TeacherConfig, base_dir: Path = Path()) -> None:
-        assert config.url is not None
         self.name, self.kind, self.model = name, config.kind, config.model
         self.licence, self.budget_usd = config.licence, config.budget_usd
         self.start_in_flight = config.start_in_flight
@@ -54,7 +54,6 @@ class HttpTeacher:
         self.system, self.context = config.system, config.context
         self._config = config
         self._ca_file = base_dir / config.ca_file if config.ca_file else None
-        self._url = config.url
         self.by_batch = config.batch
         self._half_price = HalfPrice(_price(config))
         self._price = self._half_price if config.batch else _price(config)
@@ -101,6 +100,16 @@ class HttpTeacher:
         answer.allowance = allowance(response.headers)
         return answer
 
+    @property
+    def server(self) -> ModelServer | None:
+        return None
+
+    @property
+    def base_url(self) -> str:
+        """Where the server is."""
+        assert self._config.url is not None
+        return self._config.url
+
     def _body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
         return request_body(self.model, prompt, self.system, sampling)
 
@@ -133,7 +142,9 @@ class HttpTeacher:
         headers = {"Accept": "application/json"}
         if key := self._secret.reveal():
             headers["Authorization"] = f"Bearer {key}"
-        client = Client(self._url, headers, ca_file=self._ca_file, max_body_bytes=max_body_bytes)
+        client = Client(
+            self.base_url, headers, ca_file=self._ca_file, max_body_bytes=max_body_bytes
+        )
         self._clients.append(client)
         return client
 

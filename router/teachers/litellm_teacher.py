@@ -44,6 +44,7 @@ class LitellmTeacher:
     remote = True
     batch_size = 1
     batch_api = None
+    server = None
     by_batch = False
 
     def __init__(self, name: str, config: TeacherConfig) -> None:

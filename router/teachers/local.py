@@ -50,6 +50,7 @@ class LocalTeacher:
     tpm: float | None = None
     budget_usd: float | None = None
     batch_api = None
+    server = None
     by_batch = False
 
     def __init__(

@@ -14,8 +14,13 @@ if TYPE_CHECKING:
     from router.teachers.local import LocalTeacher
 
 
-def open_teacher(name: str, config: TeacherConfig, base_dir: Path) -> Teacher:
-    """The teacher that a recipe in `base_dir` describes. Raises TeacherUnavailable."""
+def open_teacher(
+    name: str, config: TeacherConfig, base_dir: Path, log_dir: Path = Path("logs")
+) -> Teacher:
+    """The teacher that a recipe in `base_dir` describes. Raises TeacherUnavailable.
+
+    `log_dir` is for what servers say that are started for it.
+    """
     if config.kind == "local":
         return open_local(
             name,
@@ -33,6 +38,10 @@ def open_teacher(name: str, config: TeacherConfig, base_dir: Path) -> Teacher:
         from router.teachers.litellm_teacher import LitellmTeacher
 
         return LitellmTeacher(name, config)
+    if config.kind == "vllm" and config.url is None:
+        from router.teachers.vllm import VllmTeacher
+
+        return VllmTeacher(name, config, base_dir, log_dir)
     from router.teachers.http import HttpTeacher
 
     return HttpTeacher(name, config, base_dir)

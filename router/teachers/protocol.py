@@ -17,6 +17,7 @@ from router.teachers.errors import CallError
 
 if TYPE_CHECKING:
     from router.teachers.batch_api import BatchApi
+    from router.teachers.server import ModelServer
 
 # How an answer ended, and the state that its request ends in.
 STATE_OF_FINISH = {
@@ -88,6 +89,11 @@ class Teacher(Protocol):
     tpm: float | None  # tokens a minute, at most
     remote: bool  # a call can hang: the engine puts a deadline on it
     by_batch: bool  # answers come by batches, not by calls
+
+    @property
+    def server(self) -> "ModelServer | None":
+        """The server that must run before `answer`, where it is ours to start."""
+        ...
 
     @property
     def batch_api(self) -> "BatchApi | None":

@@ -114,6 +114,7 @@ def _train_inputs(workspace: Workspace) -> Any:
 def _train(workspace: Workspace, watch: Watch) -> Output:
     from trainer.run import train
 
+    workspace.stop_servers()  # the training needs the memory
     key = workspace.keys["train"]
     folder = Path("student") / key[:12]
     if not _has_weights(workspace.folder / folder):  # half deleted: nothing there to keep

@@ -1,0 +1,118 @@
+"""Teachers that vLLM serves, its server started and stopped by us: kind `vllm` without `url:`."""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ledger.keys import folder_hash, teacher_key
+from ledger.prompts import Prompt
+from router.teachers.config import TeacherConfig
+from router.teachers.errors import CallError, TeacherUnavailable
+from router.teachers.http import HttpTeacher
+from router.teachers.local import IDENTITY
+from router.teachers.protocol import Answer, Sampling
+from router.teachers.server import ModelServer, Served
+
+PROGRAM = "vllm"
+SHARE_FLAG, SHARE = "--gpu-memory-utilization", 0.9  # vLLM's own default
+# Arguments that say how a model is served and not what it answers; all others are in a teacher's key.
+NEUTRAL = frozenset((
+    "--port", "--gpu-memory-utilization", "--max-num-seqs", "--max-num-batched-tokens", "--max-model-len",
+    "--tensor-parallel-size", "-tp", "--pipeline-parallel-size", "-pp", "--data-parallel-size", "-dp",
+    "--enforce-eager", "--swap-space", "--cpu-offload-gb", "--kv-cache-memory-bytes", "--block-size",
+    "--enable-prefix-caching", "--no-enable-prefix-caching", "--enable-chunked-prefill",
+    "--no-enable-chunked-prefill", "--load-format", "--download-dir", "--max-logprobs",
+    "--uvicorn-log-level", "--disable-uvicorn-access-log", "--disable-log-stats",
+    "--enable-log-requests", "--no-enable-log-requests", "--distributed-executor-backend",
+))  # fmt: skip
+
+
+class VllmTeacher(HttpTeacher):
+    """A model folder or hub id behind a vLLM server that is ours."""
+
+    def __init__(self, name: str, config: TeacherConfig, base_dir: Path, log_dir: Path) -> None:
+        super().__init__(name, config, base_dir)
+        folder = base_dir / self.model
+        self._folder = folder.resolve() if folder.is_dir() else None
+        if self._folder is None and self.model.startswith((".", "/", "~")):
+            raise TeacherUnavailable(f"teacher `{name}`: there is no folder {folder}")
+        options = _options(config.args)
+        if self._folder is not None:  # wherever it lies, it is the same teacher
+            self.revision = folder_hash(self._folder, IDENTITY)
+        self.key = teacher_key(
+            model="" if self._folder else self.model,
+            revision=self.revision,
+            kind=self.kind,
+            quantisation=" ".join(o for o in options if o.split("=")[0] not in NEUTRAL),
+            system=self.system or "",
+        )
+        given = dict(option.split("=", 1) for option in options if "=" in option)
+        self._server = ModelServer(
+            name,
+            self._served(base_dir, options, given),
+            share=float(given.get(SHARE_FLAG, SHARE)),
+            gpus=config.gpus,
+            log=log_dir / f"vllm-{name}.log",
+        )
+
+    def require_ready(self) -> None:
+        super().require_ready()
+        program = self.server.served.command[0]
+        if shutil.which(program) is None:
+            raise TeacherUnavailable(
+                f"teacher `{self.name}`: there is no program `{program}`. Install vLLM in an environment "
+                "of its own and name its program here (`command: /opt/vllm/bin/vllm`), or start the "
+                "server yourself and give its `url:`."
+            )
+
+    async def answer(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Answer]:
+        try:
+            return await super().answer(prompts, sampling)
+        except CallError as error:
+            if (death := self.server.death()) is not None:
+                raise death from error
+            raise
+
+    async def close(self) -> None:
+        await super().close()
+        self._clients.clear()
+        self.__dict__.pop("_client", None)  # its server may come back at another port
+
+    @property
+    def server(self) -> ModelServer:
+        return self._server
+
+    @property
+    def base_url(self) -> str:
+        assert self.server.url is not None, "its server was not started"
+        return self.server.url
+
+    def _served(self, base_dir: Path, options: Sequence[str], given: Mapping[str, str]) -> Served:
+        config = self._config
+        program, *more = config.command or [PROGRAM]
+        if os.sep in program:
+            program = str(base_dir / program)
+        model = str(self._folder or self.model)
+        command = [program, *more, "serve", model, "--served-model-name", self.model]
+        if config.revision and self._folder is None:
+            command += ["--revision", config.revision]
+        if "--load-format" not in given:  # never a pickle
+            command += ["--load-format", "safetensors"]
+        quiet = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+        if config.gpus is not None:
+            quiet["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, config.gpus))
+        port = int(given["--port"]) if "--port" in given else None
+        rest = [option for option in options if not option.startswith("--port=")]
+        return Served((*command, *rest), self.model, model, port, {**os.environ, **quiet})
+
+
+def _options(arguments: Sequence[str]) -> list[str]:
+    """Arguments as `--name=value` or `--name`, whichever way they were written."""
+    options: list[str] = []
+    for argument in arguments:
+        if argument.startswith("-") or not options or "=" in options[-1]:
+            options.append(argument)
+        else:
+            options[-1] += f"={argument}"
+    return options

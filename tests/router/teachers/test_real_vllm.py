@@ -1,0 +1,128 @@
+"""The real vLLM (its CPU build will do) as a server of ours. Put it on PATH: CONTRIBUTING.md says how."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from ledger.prompts import Prompt
+from ledger.store import Ledger
+from recipes.smollm2.plain_model import convert
+from router.engine import GenerateConfig, Request, answers, buy, sampling_of
+from router.teachers import TeacherConfig, open_teacher
+from router.teachers.server import ModelServer, stop_servers
+from router.teachers.vllm import VllmTeacher
+
+pytestmark = [pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(900)]
+CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1"}
+ARGUMENTS = "--dtype float32 --max-model-len 1024 --enforce-eager --max-num-seqs 8"
+SETTINGS = GenerateConfig(max_tokens=16, deadline_s=120.0)
+
+
+@pytest.fixture(autouse=True)
+def _on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name, value in CPU.items():
+        monkeypatch.setenv(name, value)
+    yield
+    stop_servers()
+
+
+def make(
+    name: str, model: Path, logs: Path, share: float = 0.4, system: str | None = None
+) -> VllmTeacher:
+    """SmolLM2 as a teacher."""
+    arguments = f"{ARGUMENTS} --gpu-memory-utilization {share}"
+    config = TeacherConfig.model_validate(
+        {"vllm": str(model), "licence": "Apache-2.0", "args": arguments, "system": system}
+    )
+    teacher = open_teacher(name, config, Path(), logs)
+    assert isinstance(teacher, VllmTeacher)
+    return teacher
+
+
+def order(ledger: Ledger, teachers: list[VllmTeacher], count: int = 6) -> dict[Any, str]:
+    """Buys, and gives the texts."""
+    prompts = [Prompt.of(f"What is {i} plus {i}?") for i in range(count)]
+    ledger.put_all([row for prompt in prompts for row in prompt.rows("test")])
+    requests = [Request(prompt, teacher.name) for teacher in teachers for prompt in prompts]
+    by_name: dict[str, Any] = {teacher.name: teacher for teacher in teachers}
+    sampling = sampling_of(SETTINGS)
+    bought = buy(requests, by_name, ledger, sampling, SETTINGS, stage="generate", run="r")
+    assert set(bought.states) <= {"done", "truncated"}, bought.failures
+    found = answers(ledger, requests, by_name, sampling)
+    assert len(found) == len(requests)
+    return {key: answer.text for key, answer in found.items()}
+
+
+def served(model: Path) -> list[psutil.Process]:
+    """The processes that serve a model, with all that they have started."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if f"serve {model} " in " ".join(process.info["cmdline"] or []):
+            found += [process, *process.children(recursive=True)]
+    return found
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that are left, after half a minute at most."""
+    return list(psutil.wait_procs(processes, timeout=30)[1])
+
+
+def test_started_served_adopted_and_stopped(ledger: Ledger, tmp_path: Path) -> None:
+    model = convert()
+    first = make("a", model, tmp_path)
+    texts = order(ledger, [first])
+    assert all(texts.values())
+    processes = served(model)
+    assert len(processes) > 2  # supervisor, server, engine
+    again = make("other-name", model, tmp_path)
+    asyncio.run(again.server.start())
+    assert again.server.url == first.server.url
+    assert not again.server.is_running  # it is the first one's
+    stop_servers()
+    assert not any(process.is_running() for process in processes)
+
+
+def test_two_that_do_not_fit_take_turns(ledger: Ledger, tmp_path: Path) -> None:
+    model = convert()
+    twin = tmp_path / "twin"
+    twin.mkdir()
+    for file in model.iterdir():
+        (twin / file.name).hardlink_to(file)
+    order(ledger, [make("a", model, tmp_path, 0.7), make("b", twin, tmp_path, 0.7, "Be brief.")])
+    assert [server.teacher for server in ModelServer.started] == ["b"]
+    assert not served(model)
+    assert served(twin)
+
+
+def test_it_ends_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    model = convert()
+    parent = subprocess.Popen(
+        [sys.executable, "-m", "tests.router.teachers.test_real_vllm", model, tmp_path],
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[3],
+    )
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == b"served\n"
+    processes = served(model)
+    assert len(processes) > 2
+    parent.kill()
+    assert parent.wait() == -signal.SIGKILL
+    parent.stdout.close()
+    assert not alive(processes)
+
+
+if __name__ == "__main__":
+    os.environ.update(CPU)
+    orphan = make("t", Path(sys.argv[1]), Path(sys.argv[2]))
+    asyncio.run(orphan.server.start())
+    print("served", flush=True)
+    time.sleep(600)
