@@ -2,31 +2,25 @@
 
     python -m benchmarks.generation --requests 1000 --systems ours,aiohttp --repeats 5
 
-The server answers after 100 ms and 100 calls are in flight, for all. Wall is from the first send to the
-last answer: durable in our ledger, in memory for the bare client. CPU is the whole process's after its
-imports. Prints a table of medians and, as its last line, one JSON object.
+Peers are named by their files in benchmarks/peers, which say how each is called. The server answers after
+100 ms and 100 calls are in flight, for all. Wall is from the first send to the last answer: durable in our
+ledger, in memory for the bare client. CPU is the whole process's, its children's included, after its
+imports; memory the largest process's. Prints a table of medians and, as its last line, one JSON object.
 """
 
 import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-IN_FLIGHT, LATENCY_S = 100, 0.1
-MAX_TOKENS = 64
-
-
-def prompts(count: int) -> list[str]:
-    """Different prompts of a sentence each."""
-    return [f"Say in one sentence what the number {number} is good for." for number in range(count)]
+from benchmarks.peers.environment import PEERS, python_of
+from benchmarks.peers.measure import IN_FLIGHT, LATENCY_S, MAX_TOKENS, Meter, prompts
 
 
 def run_ours(url: str, count: int) -> dict[str, float]:
@@ -99,28 +93,13 @@ SYSTEMS: dict[str, Callable[[str, int], dict[str, float]]] = {
 }
 
 
-class Meter:
-    """Wall and CPU seconds from its making to `read`, and the process's peak memory."""
-
-    def __init__(self) -> None:
-        self._wall, self._cpu = time.monotonic(), time.process_time()
-
-    def read(self) -> dict[str, float]:
-        """The figures until now."""
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return {
-            "wall_s": time.monotonic() - self._wall,
-            "cpu_s": time.process_time() - self._cpu,
-            "rss_mib": peak / (2**20 if sys.platform == "darwin" else 1024),
-        }
-
-
 def measure(system: str, url: str, count: int) -> dict[str, float]:
-    """One system in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.generation", "--child", system, "--url", url]
-    done = subprocess.run(
-        [*command, "--requests", str(count)], capture_output=True, text=True, check=False
-    )
+    """One system in a process of its own, a peer in its own environment too."""
+    command = [sys.executable, "-m", "benchmarks.generation", "--child", system]
+    if system in PEERS:
+        command = [str(python_of(system)), "-m", f"benchmarks.peers.{system}"]
+    command += ["--url", url, "--requests", str(count)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{system} failed:\n{done.stderr[-3000:]}")
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -152,6 +131,10 @@ def main() -> None:
         print(json.dumps(SYSTEMS[options.child](options.url, options.requests)))
         return
     names = options.systems.split(",")
+    if unknown := set(names) - {*SYSTEMS, *PEERS}:
+        parser.error(f"no system {', '.join(unknown)}: there are {', '.join([*SYSTEMS, *PEERS])}")
+    for peer in set(names) & set(PEERS):
+        python_of(peer)  # installed before anything is measured
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     server = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.loopback", "--latency", str(LATENCY_S)],
