@@ -24,7 +24,6 @@ SETTINGS = {
 def run(url: str, count: int, folder: Path) -> dict[str, float]:
     """One call of an `LLM` with all prompts."""
     os.environ["CURATOR_CACHE_DIR"] = str(folder)
-    os.environ["HF_HOME"] = str(folder / "huggingface")
     os.environ["TIKTOKEN_CACHE_DIR"] = tokenizers_of_litellm()
     from bespokelabs.curator import LLM
 

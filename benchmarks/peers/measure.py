@@ -60,6 +60,7 @@ def main(run: Callable[[str, int, Path], dict[str, float]], settings: dict[str, 
     options = parser.parse_args()
     CACHE.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-        os.environ.update({"HOME": folder, "XDG_CACHE_HOME": f"{folder}/.cache", **settings})
+        homes = {"HOME": folder, "XDG_CACHE_HOME": f"{folder}/.cache", "HF_HOME": f"{folder}/hf"}
+        os.environ.update({**homes, **settings})
         figures = run(options.url, options.requests, Path(folder))
     print("\n" + json.dumps(figures))
