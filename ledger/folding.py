@@ -6,14 +6,14 @@ the DuckDB file says which inbox records it holds.
 """
 
 import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ledger.errors import LedgerDamaged
 from ledger.inbox import Head
-from ledger.keys import now_us, prompt_key
+from ledger.keys import now_us
+from ledger.prompts import Prompt
 from ledger.schema import BATCH_DDL, META_DDL, SCHEMA_VERSION, TABLES, Table
 
 if TYPE_CHECKING:
@@ -126,10 +126,11 @@ def verify_texts(db: "duckdb.DuckDBPyConnection") -> None:
     if altered is not None:
         raise LedgerDamaged(_altered("the answer of sample", altered[0]))
     prompts = (
-        "SELECT p.key, x.messages, x.tools FROM prompt p JOIN prompt_text x ON x.prompt = p.id"
+        "SELECT p.key, x.messages, x.tools, x.json_schema FROM prompt p "
+        "JOIN prompt_text x ON x.prompt = p.id"
     )
-    for key, messages, tools in db.execute(prompts).fetchall():
-        if prompt_key(json.loads(messages), json.loads(tools) if tools else None) != key:
+    for key, *texts in db.execute(prompts).fetchall():
+        if Prompt.from_row(*texts).key != key:
             raise LedgerDamaged(_altered("prompt", key))
 
 

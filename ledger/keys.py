@@ -36,10 +36,15 @@ def text_hash(text: str) -> str:
 
 
 def prompt_key(
-    messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None = None
+    messages: Sequence[Mapping[str, Any]],
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    json_schema: Mapping[str, Any] | None = None,
 ) -> str:
-    """The identity of a prompt: its messages and tools."""
-    return content_key({"messages": list(messages), "tools": list(tools) if tools else None})
+    """The identity of a prompt: its messages, its tools, and the form that its answer must have."""
+    prompt: dict[str, Any] = {"messages": list(messages), "tools": list(tools) if tools else None}
+    if json_schema is not None:
+        prompt["json_schema"] = json_schema
+    return content_key(prompt)
 
 
 def teacher_key(

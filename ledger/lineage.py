@@ -52,8 +52,9 @@ def sample_story(ledger: Ledger, key: str) -> dict[str, Any]:
     prompt_licence = LICENCE.format(kind="source", subject="p.source", until=MIXED_AT)
     head = _records(
         ledger,
-        "SELECT s.key AS sample, p.key AS prompt, p.source, x.messages, x.tools, t.name AS teacher, "
-        "t.key AS teacher_id, t.kind, t.model, t.revision, s.text_sha, s.finish_reason, a.text, "
+        "SELECT s.key AS sample, p.key AS prompt, p.source, x.messages, x.tools, x.json_schema, "
+        "t.name AS teacher, t.key AS teacher_id, t.kind, t.model, t.revision, s.model AS answered_by, "
+        "s.text_sha, s.finish_reason, a.text, a.tool_calls, "
         f"a.reasoning, {teacher_licence} AS teacher_licence, {prompt_licence} AS prompt_licence "
         "FROM sample s JOIN prompt p ON s.prompt = p.id JOIN prompt_text x ON x.prompt = p.id "
         "JOIN teacher t ON s.teacher = t.id LEFT JOIN sample_text a ON a.sample = s.id "

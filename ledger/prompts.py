@@ -5,25 +5,39 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ledger.keys import prompt_key
+from ledger.structure import JsonSchema
 
 Message = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A chat to be answered. Messages are `{"role", "content"}`; two prompts with the same key are one."""
+    """A chat to be answered. Messages are `{"role", "content"}`; two prompts with the same key are one.
+
+    With `json_schema`, the answer must be JSON that keeps to it.
+    """
 
     messages: tuple[Message, ...]
     tools: tuple[dict[str, Any], ...] | None = None
+    json_schema: JsonSchema | None = None
     key: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "key", prompt_key(self.messages, self.tools))
+        object.__setattr__(self, "key", prompt_key(self.messages, self.tools, self.json_schema))
 
     @classmethod
     def of(cls, text: str) -> "Prompt":
         """A prompt of one user message."""
         return cls(({"role": "user", "content": text},))
+
+    @classmethod
+    def from_row(cls, messages: str, tools: str | None, json_schema: str | None) -> "Prompt":
+        """The prompt that a row of `prompt_text` holds."""
+        return cls(
+            tuple(json.loads(messages)),
+            tuple(json.loads(tools)) if tools else None,
+            json.loads(json_schema) if json_schema else None,
+        )
 
     @property
     def text(self) -> str:
@@ -34,11 +48,16 @@ class Prompt:
         """The ledger rows that hold this prompt, ready for `Ledger.put_all`."""
         messages = json.dumps(list(self.messages), ensure_ascii=False)
         tools = json.dumps(list(self.tools), ensure_ascii=False) if self.tools else None
+        schema = json.dumps(self.json_schema, ensure_ascii=False) if self.json_schema else None
         chars = sum(len(m["content"]) for m in self.messages)
-        return [
-            ("prompt", [{"key": self.key, "source": source, "chars": chars}]),
-            ("prompt_text", [{"prompt": self.key, "messages": messages, "tools": tools}]),
-        ]
+        text = {
+            "prompt": self.key,
+            "messages": messages,
+            "tools": tools,
+            "json_schema": schema,
+        }
+        narrow = {"key": self.key, "source": source, "chars": chars}
+        return [("prompt", [narrow]), ("prompt_text", [text])]
 
 
 @dataclass(frozen=True, slots=True)

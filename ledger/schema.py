@@ -6,7 +6,7 @@ table also has `id` (its row number) and `batch` (the fold that brought the row)
 
 from dataclasses import dataclass
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ TABLES: dict[str, Table] = {
     table.name: table
     for table in (
         _table("prompt", "key, source, chars BIGINT", "key"),
-        _table("prompt_text", "prompt>prompt, messages, tools", "prompt", wide=True),
+        _table("prompt_text", "prompt>prompt, messages, tools, json_schema", "prompt", wide=True),
         _table("embedding", "prompt>prompt, model, vector FLOAT[]", "prompt model", wide=True),
         _table("licence", "kind, subject, licence, recorded_at TIMESTAMP"),
         _table("label", "prompt>prompt, classifier, task, probability DOUBLE", "prompt classifier"),
@@ -60,18 +60,20 @@ TABLES: dict[str, Table] = {
         ),
         _table(
             "request",
-            "key, prompt>prompt, teacher>teacher, task, n BIGINT, sampling, max_tokens BIGINT, state, reason, "
-            "error_class, attempts BIGINT, queued_at TIMESTAMP, started_at TIMESTAMP, "
-            "ended_at TIMESTAMP, prompt_tokens BIGINT, completion_tokens BIGINT, cost_usd DOUBLE, "
-            "price_source, stage, run",
+            "key, prompt>prompt, teacher>teacher, task, n BIGINT, sampling, max_tokens BIGINT, "
+            "top_logprobs BIGINT, state, reason, error_class, attempts BIGINT, queued_at TIMESTAMP, "
+            "started_at TIMESTAMP, ended_at TIMESTAMP, prompt_tokens BIGINT, "
+            "completion_tokens BIGINT, cost_usd DOUBLE, price_source, stage, run",
         ),
         _table(
             "sample",
-            "key, request>request, prompt>prompt, teacher>teacher, text_sha, finish_reason, "
+            "key, request>request, prompt>prompt, teacher>teacher, model, text_sha, finish_reason, "
             "completion_tokens BIGINT, recorded_at TIMESTAMP",
             "key",
         ),
-        _table("sample_text", "sample>sample, text, reasoning, raw", "sample", wide=True),
+        _table(
+            "sample_text", "sample>sample, text, reasoning, tool_calls, raw", "sample", wide=True
+        ),
         _table(
             "score",
             "sample>sample, scorer, reference_sha, value DOUBLE, extracted BOOLEAN, recorded_at TIMESTAMP",

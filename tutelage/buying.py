@@ -10,7 +10,7 @@ from tutelage.workspace import Workspace
 if TYPE_CHECKING:
     from evals.summary import Nothing
     from router.engine import BoughtAnswer, Progress, Purchase, Request
-    from router.teachers.protocol import Teacher
+    from router.teachers.protocol import Sampling, Teacher
 
     Answers = dict[tuple[str, str, int], BoughtAnswer]
     Measured = dict[tuple[str, str, int], BoughtAnswer | Nothing]
@@ -26,22 +26,27 @@ def buy_answers(
     stage: str,
     requests: "Sequence[Request]",
     models: "Mapping[str, Teacher]",
+    sampling: "Sampling | None" = None,
 ) -> "tuple[Answers, Purchase]":
-    """Buys what the ledger lacks of `requests` and reads all answers back."""
+    """Buys what the ledger lacks of `requests` and reads all answers back.
+
+    `sampling` is the workspace's where none is given.
+    """
     from router.engine import answers, buy
 
+    sampling = sampling or workspace.sampling
     purchase = buy(
         requests,
         models,
         workspace.ledger,
-        workspace.sampling,
+        sampling,
         workspace.recipe.generate,
         stage=stage,
         run=workspace.run,
         on_progress=lambda progress: show_progress(watch, progress),
     )
     tell_failures(watch, purchase)
-    return answers(workspace.ledger, requests, models, workspace.sampling), purchase
+    return answers(workspace.ledger, requests, models, sampling), purchase
 
 
 def measured_answers(

@@ -257,12 +257,14 @@ class _Planner:
         by_task: dict[str, list[Item]] = {}
         for item in self.workspace.in_seeded_order(self.workspace.pools.train):
             by_task.setdefault(item.task or "", []).append(item)
-        requests, parts = [], []
+        requests, parts, each = [], [], self.workspace.recipe.generate.n
         for task, need in wanted.items():
             answers = self._answers(need)
-            items = (by_task.get(task) or by_task.get("") or [])[:answers]
+            items = by_task.get(task) or by_task.get("") or []
+            pairs = [(item, n) for item in items for n in range(each)][:answers]
+            teacher = self._teacher_for(task)
+            requests += [Request(item.prompt, teacher, n, task) for item, n in pairs]
             parts.append(f"{answers:,} {task}")
-            requests += [Request(item.prompt, self._teacher_for(task), task=task) for item in items]
         self.notes += _short_by_source(self.workspace)
         return self._bought("generate", requests, f"answers: {', '.join(parts)}")
 
@@ -331,7 +333,7 @@ class _Planner:
         from router.engine import unbought
 
         requests = [r for r in requests if r.teacher in self.teachers]
-        sampling = self.workspace.sampling
+        sampling = self.workspace.routed_sampling if name == "generate" else self.workspace.sampling
         if requests and self.workspace.ledger.database.exists():
             total = len(requests)
             requests = unbought(requests, self.teachers, self.workspace.ledger, sampling)

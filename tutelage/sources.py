@@ -1,13 +1,13 @@
 """Where prompts come from: JSON lines files, and `reasoning-gym`'s task families.
 
 A file's line is an object with `prompt` (a text) or `messages`, and perhaps `tools`, `reference`,
-`task` and `meta`. Reading is strict: a line that cannot be used stops the run before anything is
+`task`, `meta` and `json_schema`. Reading is strict: a line that cannot be used stops the run before anything is
 bought, unless the recipe says `on_bad_row: skip`, which counts them.
 """
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +17,7 @@ from ledger.errors import InputError
 from ledger.keys import content_key
 from ledger.prompts import Item, Prompt
 from ledger.section import Section
+from ledger.structure import JsonSchema, schema_problem
 
 MAX_PROMPT_CHARS = 1_000_000
 ROLES = ("system", "user", "assistant", "tool")
@@ -30,7 +31,7 @@ class PromptSource(Section):
     file: str | None = Field(
         None,
         description="JSON lines file, relative to the recipe: `prompt` or `messages`; optional "
-        "`reference`, `task`, `meta`, `tools`.",
+        "`reference`, `task`, `meta`, `tools`, `json_schema`.",
     )
     reasoning_gym: str | None = Field(
         None, description="Name of a `reasoning-gym` family, which generates prompts by the seed."
@@ -48,6 +49,11 @@ class PromptSource(Section):
         alias="except",
         description="JSON lines file of prompts never to take from here.",
     )
+    json_schema: str | None = Field(
+        None,
+        description="File with the JSON schema that the answers must keep to, relative to the recipe, "
+        "for lines of `file` without a `json_schema` of their own.",
+    )
     licence: str = Field(description="Licence of the prompts; `unknown` is accepted and reported.")
 
     @model_validator(mode="after")
@@ -56,6 +62,8 @@ class PromptSource(Section):
             raise ValueError("name exactly one of `file` and `reasoning_gym`")
         if self.reasoning_gym is not None and self.count is None:
             raise ValueError("`reasoning_gym` needs `count`: how many prompts to generate")
+        if self.file is None and self.json_schema is not None:
+            raise ValueError("`json_schema` belongs to `file`")
         if self.file is not None and self.config:
             raise ValueError("`config` belongs to `reasoning_gym`")
         return self
@@ -94,12 +102,37 @@ def read_source(source: PromptSource, base: Path, seed: int, skipped: Skipped | 
     else:
         assert source.file is not None
         items = read_file(base / source.file, source.name, source.licence, skipped)
+        if source.json_schema is not None:
+            items = _structured(items, _read_schema(base / source.json_schema))
         items = [item for item in _distinct(items) if item.prompt.key not in never][: source.count]
     if source.task is not None:
-        items = [
-            Item(i.prompt, i.source, i.licence, source.task, i.reference, i.meta) for i in items
-        ]
+        items = [replace(item, task=source.task) for item in items]
     return items
+
+
+def _structured(items: list[Item], schema: JsonSchema) -> list[Item]:
+    """Items whose prompts without a schema get this one."""
+    return [
+        item
+        if item.prompt.json_schema is not None
+        else replace(item, prompt=Prompt(item.prompt.messages, item.prompt.tools, schema))
+        for item in items
+    ]
+
+
+def _read_schema(path: Path) -> JsonSchema:
+    try:
+        schema = json.loads(path.read_text("utf-8"), parse_constant=_no_constant)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read: {error.strerror}; check `json_schema`"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON: {error}; `json_schema` names a JSON file") from error
+    if problem := schema_problem(schema):
+        raise InputError(f"{path}: {problem}; mend the file that `json_schema` names")
+    found: JsonSchema = schema
+    return found
 
 
 def read_file(path: Path, source: str, licence: str, skipped: Skipped | None) -> list[Item]:
@@ -135,7 +168,7 @@ def _item(line: bytes, source: str, licence: str) -> Item:
     row = json.loads(line.decode("utf-8"), parse_constant=_no_constant)
     if not isinstance(row, dict):
         raise ValueError(f"a line must be a JSON object, not {type(row).__name__}")
-    prompt = Prompt(_messages(row), _tools(row))
+    prompt = Prompt(_messages(row), _tools(row), _json_schema(row))
     chars = sum(len(message["content"]) for message in prompt.messages)
     if chars > MAX_PROMPT_CHARS:
         raise ValueError(f"a prompt of {chars:,} characters; the limit is {MAX_PROMPT_CHARS:,}")
@@ -156,6 +189,13 @@ def _tools(row: dict[str, Any]) -> tuple[dict[str, Any], ...] | None:
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
         raise ValueError(f"`tools` must be a list of objects, not {tools!r:.60}")
     return tuple(tools)
+
+
+def _json_schema(row: dict[str, Any]) -> JsonSchema | None:
+    schema = row.get("json_schema")
+    if schema is not None and (problem := schema_problem(schema)):
+        raise ValueError(f"`json_schema`: {problem}")
+    return schema
 
 
 def _messages(row: dict[str, Any]) -> tuple[dict[str, str], ...]:

@@ -1,7 +1,7 @@
 """A run's workspace: the recipe with everything that it names, opened when first asked for."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,6 +99,11 @@ class Workspace:
     @property
     def sampling(self) -> "Sampling":
         """How every model of this run is asked to answer."""
+        return replace(self.routed_sampling, top_logprobs=0)
+
+    @property
+    def routed_sampling(self) -> "Sampling":
+        """How the answers are asked for that the mix is made of."""
         from router.engine import sampling_of
 
         return sampling_of(self.recipe.generate)

@@ -64,7 +64,7 @@ def buy(
             if teacher.by_batch
         }
         refuse_open(ledger, asked.values())
-    fit = {key for key, end in have.items() if end.serves(sampling.max_tokens)}
+    fit = {key for key, end in have.items() if end.serves(sampling)}
     reused = Counter(have[work.key].state for work in works if work.key in fit)
     chunks = {name: cut_into_chunks(teacher, works, fit) for name, teacher in asked.items()}
     budget = Budget(_caps(asked, settings), spent)

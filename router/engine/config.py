@@ -1,8 +1,8 @@
 """The recipe's `generate:` section: how answers are drawn, paid for and tried again."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ledger.section import Section
 
@@ -21,6 +21,19 @@ class GenerateConfig(Section):
     )
     seed: int | None = Field(
         default=None, description="Seed of the sampling; reads only above temperature 0."
+    )
+    n: int = Field(
+        default=1,
+        ge=1,
+        le=128,
+        description="Answers to each prompt that the mix is made of; more than one needs a temperature.",
+    )
+    top_logprobs: int | None = Field(
+        default=None,
+        ge=1,
+        le=20,
+        description="Log-probabilities of so many tokens at each place of those answers, kept in their "
+        "raw responses; not from `local` teachers.",
     )
     budget_usd: float | None = Field(
         default=None,
@@ -52,3 +65,12 @@ class GenerateConfig(Section):
         description="How long a teacher may be out of order until the rest is not asked, in seconds; "
         "at most 15 for one that never answered.",
     )
+
+    @model_validator(mode="after")
+    def _different(self) -> Self:
+        if self.n > 1 and self.temperature == 0:
+            raise ValueError(
+                f"`n: {self.n}` asks for several answers, which are all the same at temperature 0: give a "
+                "`temperature` above 0, or leave `n` out"
+            )
+        return self

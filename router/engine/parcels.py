@@ -61,14 +61,12 @@ def open_parcels(ledger: Ledger, teacher: Teacher, finished: Mapping[str, Any]) 
 
 def _prompts(ledger: Ledger, keys: Sequence[str]) -> dict[str, Prompt]:
     rows = ledger.rows(
-        "SELECT p.key, x.messages, x.tools FROM prompt p JOIN prompt_text x ON x.prompt = p.id "
+        "SELECT p.key, x.messages, x.tools, x.json_schema FROM prompt p "
+        "JOIN prompt_text x ON x.prompt = p.id "
         "WHERE p.key IN (SELECT unnest(?::VARCHAR[]))",
         [list(keys)],
     )
-    return {
-        key: Prompt(tuple(json.loads(messages)), tuple(json.loads(tools)) if tools else None)
-        for key, messages, tools in rows
-    }
+    return {key: Prompt.from_row(*texts) for key, *texts in rows}
 
 
 def refuse_open(ledger: Ledger, teachers: Iterable[Teacher]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from ledger.keys import now_us, sample_key, text_hash
 from ledger.store import Ledger
+from ledger.structure import answer_problem
 from router.engine.requests import Work
 from router.teachers.errors import CallError
 from router.teachers.protocol import STATE_OF_FINISH, Answer, Sampling, Teacher
@@ -132,6 +133,11 @@ def answered(work: Work, answer: Answer) -> Outcome:
     if state is None:
         reason = f"the answer ended with finish reason {answer.finish_reason!r}"
         return Outcome(work, "invalid", reason, "finish_reason")
+    schema = work.request.prompt.json_schema
+    if schema is not None and answer.finish_reason == "stop":
+        problem = answer_problem(answer.text, schema)
+        if problem is not None:
+            return Outcome(work, "invalid", f"against its JSON schema: {problem}", "schema")
     return Outcome(work, state, f"finish reason {answer.finish_reason}", answer=answer)
 
 
@@ -162,6 +168,7 @@ def _request_row(outcome: Outcome, teacher: Teacher, context: Context, at: int) 
         "n": outcome.work.request.n,
         "sampling": context.sampling_json,
         "max_tokens": context.sampling.max_tokens,
+        "top_logprobs": context.sampling.top_logprobs,
         "state": outcome.state,
         "reason": _storable(outcome.reason)[:MAX_REASON],
         "error_class": outcome.error_class,
@@ -184,6 +191,7 @@ def _sample_row(outcome: Outcome, answer: Answer, teacher: Teacher, at: int) -> 
         "request": outcome.work.key,
         "prompt": outcome.work.request.prompt.key,
         "teacher": teacher.key,
+        "model": answer.model,
         "text_sha": text_hash(answer.text),
         "finish_reason": answer.finish_reason,
         "completion_tokens": answer.completion_tokens,
@@ -196,13 +204,14 @@ def _text_row(sample: str, answer: Answer) -> Row:
         "sample": sample,
         "text": answer.text,
         "reasoning": answer.reasoning,
+        "tool_calls": answer.tool_calls,
         "raw": answer.raw,
     }
 
 
 def _is_unicode(answer: Answer) -> bool:
     try:
-        for text in (answer.text, answer.reasoning, answer.raw):
+        for text in (answer.text, answer.reasoning, answer.tool_calls, answer.model, answer.raw):
             if text and not text.isascii():
                 text.encode("utf-8")
     except UnicodeEncodeError:

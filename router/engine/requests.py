@@ -54,17 +54,26 @@ class Finished:
 
     state: str
     max_tokens: int
+    top_logprobs: int
     completion_tokens: int | None
     cost_usd: float | None
 
-    def serves(self, max_tokens: int) -> bool:
-        """Whether this answer stands for one under another cap."""
-        return self.state != "truncated" or self.max_tokens >= max_tokens
+    def serves(self, sampling: Sampling) -> bool:
+        """Whether this answer stands for one under another cap, with as many log-probs."""
+        if self.top_logprobs < sampling.top_logprobs:
+            return False
+        return self.state != "truncated" or self.max_tokens >= sampling.max_tokens
 
 
 def sampling_of(settings: GenerateConfig) -> Sampling:
     """The sampling that a recipe's `generate:` asks for."""
-    return Sampling(settings.temperature, settings.top_p, settings.max_tokens, settings.seed)
+    return Sampling(
+        settings.temperature,
+        settings.top_p,
+        settings.max_tokens,
+        settings.seed,
+        settings.top_logprobs or 0,
+    )
 
 
 def keyed(
@@ -87,7 +96,8 @@ def finished(ledger: Ledger, teachers: Iterable[Teacher]) -> dict[str, Finished]
     """By request key, what is finished among all that these teachers were ever asked."""
     keys = sorted({teacher.key for teacher in teachers})
     rows = ledger.rows(
-        "SELECT r.key, r.state, r.max_tokens, r.completion_tokens, r.cost_usd FROM request r "
+        "SELECT r.key, r.state, r.max_tokens, r.top_logprobs, r.completion_tokens, r.cost_usd "
+        "FROM request r "
         "JOIN teacher t ON r.teacher = t.id "
         "WHERE t.key IN (SELECT unnest(?::VARCHAR[])) AND r.state IN (SELECT unnest(?::VARCHAR[])) "
         "QUALIFY row_number() OVER (PARTITION BY r.key ORDER BY r.id DESC) = 1",
@@ -104,7 +114,7 @@ def unbought(
     return [
         work.request
         for work in keyed(requests, teachers, sampling)
-        if work.key not in have or not have[work.key].serves(sampling.max_tokens)
+        if work.key not in have or not have[work.key].serves(sampling)
     ]
 
 

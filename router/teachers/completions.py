@@ -74,6 +74,7 @@ def read(payload: Any, asked: str, allowed: Sequence[str], raw: str) -> Answer:
         cost_usd=None,
         price_source="unknown",
         reasoning=_reasoning(message),
+        tool_calls=_tool_calls(message),
         raw=raw,
     )
 
@@ -108,6 +109,25 @@ def _text(message: dict[str, Any], finish: str) -> str:
 def _reasoning(message: dict[str, Any]) -> str | None:
     found = message.get("reasoning_content") or message.get("reasoning")
     return found if isinstance(found, str) else None
+
+
+def _tool_calls(message: dict[str, Any]) -> str | None:
+    calls = message.get("tool_calls")
+    return json.dumps(calls, ensure_ascii=False) if calls and isinstance(calls, list) else None
+
+
+def require_logprobs(payload: Any) -> None:
+    """Raises CallError where a completion has no log-probabilities though they were asked for."""
+    found = payload["choices"][0].get("logprobs")
+    if not isinstance(found, dict) or not isinstance(found.get("content"), list):
+        raise CallError(
+            "no_logprobs",
+            "the answer has no log-probabilities, which `generate: top_logprobs` asks for: leave that "
+            "out, or take a teacher that gives them",
+            fatal=True,
+            state="invalid",
+            charged_usd=None,
+        )
 
 
 def _checked_model(answered: Any, asked: str, allowed: Sequence[str]) -> str:

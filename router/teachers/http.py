@@ -12,6 +12,7 @@ from typing import Any
 
 from ledger.keys import teacher_key
 from ledger.prompts import Prompt
+from ledger.structure import is_closed
 from router.teachers import completions
 from router.teachers.allowance import allowance
 from router.teachers.batch_api import MAX_RESULT_BYTES, BatchApi
@@ -119,7 +120,8 @@ class HttpTeacher:
     def _read(
         self, payload: Any, raw: str, prompt: Prompt, sampling: Sampling, price: Price
     ) -> Answer:
-        answer = read_priced(payload, self.model, self._config.allow_model_names, raw, price)
+        allowed = self._config.allow_model_names
+        answer = read_priced(payload, self.model, allowed, raw, price, sampling)
         if answer.cost_usd is None:
             answer.cost_usd = self.worst_cost_usd(prompt, sampling)
         answer.text = self._secret.strike(answer.text)
@@ -149,7 +151,14 @@ class HttpTeacher:
         return client
 
 
-def read_priced(payload: Any, asked: str, allowed: Sequence[str], raw: str, price: Price) -> Answer:
+def read_priced(
+    payload: Any,
+    asked: str,
+    allowed: Sequence[str],
+    raw: str,
+    price: Price,
+    sampling: Sampling,
+) -> Answer:
     """The answer in a chat completion, with its cost. Raises CallError, which knows its cost too.
 
     The cost is None where the server did not count tokens.
@@ -158,6 +167,8 @@ def read_priced(payload: Any, asked: str, allowed: Sequence[str], raw: str, pric
     cost = charged_usd(price, *tokens)
     try:
         answer = completions.read(payload, asked, allowed, raw)
+        if sampling.top_logprobs:
+            completions.require_logprobs(payload)
     except CallError as error:
         error.charged_usd = cost
         raise
@@ -181,7 +192,22 @@ def request_body(
         body["seed"] = sampling.seed
     if prompt.tools:
         body["tools"] = list(prompt.tools)
-    return body
+    return body | extras(prompt, sampling)
+
+
+def extras(prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
+    """What a request says beyond messages and dice: the answer's form, and its log-probabilities."""
+    found: dict[str, Any] = {}
+    if prompt.json_schema is not None:
+        form = {
+            "name": "answer",
+            "schema": prompt.json_schema,
+            "strict": is_closed(prompt.json_schema),
+        }
+        found["response_format"] = {"type": "json_schema", "json_schema": form}
+    if sampling.top_logprobs:
+        found |= {"logprobs": True, "top_logprobs": sampling.top_logprobs}
+    return found
 
 
 def check_prompt(

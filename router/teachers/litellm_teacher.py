@@ -20,7 +20,7 @@ from router.teachers.allowance import allowance
 from router.teachers.config import TeacherConfig
 from router.teachers.connections import dns_error, lost
 from router.teachers.errors import CallError
-from router.teachers.http import check_prompt, read_priced
+from router.teachers.http import check_prompt, extras, read_priced
 from router.teachers.prices import (
     FREE,
     UNKNOWN,
@@ -105,7 +105,7 @@ class LitellmTeacher:
             raise _call_error(error, wire, self.model) from None
         finally:
             WIRE.reset(token)
-        answer = self._read(response, wire)
+        answer = self._read(response, wire, sampling)
         if answer.cost_usd is None:
             answer.cost_usd = self.worst_cost_usd(prompt, sampling)
         return answer
@@ -130,17 +130,18 @@ class LitellmTeacher:
             "num_retries": 0,
             "max_retries": 0,
             "caching": False,
+            **extras(prompt, sampling),
         }
         return {name: value for name, value in arguments.items() if value is not None}
 
-    def _read(self, response: Any, wire: "Wire") -> Answer:
+    def _read(self, response: Any, wire: "Wire", sampling: Sampling) -> Answer:
         """The answer: from the body itself where it is OpenAI's form, else as LiteLLM reads it."""
         raw = wire.strike(completions.decoded(wire.body.whole())) if wire.body else ""
         payload = completions.parse(raw) if raw else {}
         if "choices" not in payload and not payload.get("error"):
             payload = response.model_dump()
         allowed = self._config.allow_model_names
-        answer = read_priced(payload, self.model, allowed, raw, self._price())
+        answer = read_priced(payload, self.model, allowed, raw, self._price(), sampling)
         answer.text, answer.allowance = wire.strike(answer.text), allowance(wire.headers)
         return answer
 

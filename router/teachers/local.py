@@ -115,6 +115,11 @@ class LocalTeacher:
         except CallError as error:
             return error
         self._ids[prompt.key] = ids
+        if sampling.top_logprobs:
+            return CallError(
+                "no_logprobs",
+                "`local` teachers give no log-probabilities: leave `top_logprobs` out",
+            )
         if self.context is None:
             return None
         return too_long(len(ids), sampling, self.context, estimated=False)

@@ -31,16 +31,17 @@ STATE_OF_FINISH = {
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How an answer is drawn. Temperature 0 is greedy."""
+    """How an answer is drawn. Temperature 0 is greedy. `top_logprobs` 0: none are asked for."""
 
     temperature: float = 0.0
     top_p: float = 1.0
     max_tokens: int = 512
     seed: int | None = None
+    top_logprobs: int = 0
 
     @property
     def key_fields(self) -> dict[str, Any]:
-        """What enters a request's key: never `max_tokens`, and no dice where none are thrown."""
+        """What enters a request's key: what changes an answer. No cap, and no dice where none are thrown."""
         if self.temperature == 0:
             return {"temperature": 0.0}
         return {
@@ -54,9 +55,9 @@ class Sampling:
 class Answer:
     """One answer as the teacher gave it. Token counts and cost are None where nobody told them.
 
-    `finish_reason` is a key of STATE_OF_FINISH. `price_source` is `recipe`, `litellm`, `none`
-    (nobody charges for this teacher) or `unknown`. `allowance` is what the provider's headers leave
-    to be sent.
+    `model` is as the server calls it. `tool_calls` is JSON. `finish_reason` is a key of
+    STATE_OF_FINISH. `price_source` is `recipe`, `litellm`, `none` (nobody charges for this teacher) or
+    `unknown`. `allowance` is what the provider's headers leave to be sent.
     """
 
     text: str
@@ -67,6 +68,7 @@ class Answer:
     cost_usd: float | None
     price_source: str
     reasoning: str | None = None
+    tool_calls: str | None = None
     raw: str | None = None
     allowance: Allowance | None = None
 

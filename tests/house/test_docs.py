@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import typer
 
+from ledger.schema import TABLES, Table
 from tests.house.tree import ROOT, files
 from tutelage.cli import app
 from tutelage.recipe import Recipe
 from tutelage.reference import render, undescribed
 
-PAGES = ("concepts", "recipe", "ledger", "benchmarks")
+PAGES = ("concepts", "recipe", "buying", "ledger", "benchmarks")
 LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
 
 
@@ -87,3 +88,12 @@ def test_the_readme_shows_the_two_commands() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     assert "make quickstart" in readme
     assert "make test" in readme
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=list(TABLES))
+def test_every_table_of_the_ledger_is_documented_with_its_columns(table: Table) -> None:
+    text = (ROOT / "docs" / "ledger.md").read_text().partition("## Tables")[2]
+    lines = [line for line in text.splitlines() if line.startswith(f"| `{table.name}` |")]
+    assert len(lines) == 1
+    words = re.sub(r"\([^)]*\)|`[^`]*` \|", "", lines[0]).strip("| ").split(", ")
+    assert [word.strip() for word in words] == [column.name for column in table.columns]

@@ -28,7 +28,8 @@ def put_prompts(ledger: Ledger, texts: list[str]) -> list[Prompt]:
 
 def request_row(key: str, prompt: str, teacher: str, state: str = "done") -> dict:
     return {
-        "key": key, "prompt": prompt, "teacher": teacher, "task": "", "n": 0, "sampling": "{}", "max_tokens": 8,
+        "key": key, "prompt": prompt, "teacher": teacher, "task": "", "n": 0, "sampling": "{}",
+        "max_tokens": 8, "top_logprobs": 0,
         "state": state, "reason": "", "error_class": None, "attempts": 1, "queued_at": now_us(),
         "started_at": now_us(), "ended_at": now_us(), "prompt_tokens": 1, "completion_tokens": 1,
         "cost_usd": 0.0, "price_source": "recipe", "stage": "generate", "run": "t",
@@ -49,7 +50,8 @@ def test_rows_come_back_with_references_resolved(tmp_path: Path) -> None:
         request = request_key(prompt.key, "t" * 32, {}, 0)
         sample = {
             "key": sample_key(request, "2"), "request": request, "prompt": prompt.key,
-            "teacher": "t" * 32, "text_sha": "", "finish_reason": "stop", "completion_tokens": 1,
+            "teacher": "t" * 32, "model": "m", "text_sha": "", "finish_reason": "stop", 
+            "completion_tokens": 1,
             "recorded_at": now_us(),
         }  # fmt: skip
         ledger.put_all(

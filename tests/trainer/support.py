@@ -112,7 +112,13 @@ def make_mix(folder: Path, rows: list[dict[str, Any]], split: float = 0.3) -> Pa
 def fill_ledger(ledger: Ledger, rows: list[dict[str, Any]], lock_sha: str = "") -> None:
     """The prompts, teachers, requests and samples that a mix stands on, and the mix itself."""
     at = now_us()
-    sampling = {"sampling": "{}", "max_tokens": 16, "state": "done", "reason": None}
+    sampling = {
+        "sampling": "{}",
+        "max_tokens": 16,
+        "top_logprobs": 0,
+        "state": "done",
+        "reason": None,
+    }
     unused = dict.fromkeys(
         ["error_class", "queued_at", "started_at", "ended_at", "cost_usd", "price_source", "stage"]
     )
@@ -142,6 +148,7 @@ def fill_ledger(ledger: Ledger, rows: list[dict[str, Any]], lock_sha: str = "") 
                         "key": row["sample"],
                         "request": key,
                         **refs,
+                        "model": "m",
                         "text_sha": "",
                         "finish_reason": "stop",
                         "completion_tokens": 5,

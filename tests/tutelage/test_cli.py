@@ -220,7 +220,9 @@ def test_shares_beyond_the_prompts_are_said_by_check_and_plan(tmp_path: Path) ->
     )
     for word in ("check", "plan"):
         said = run(word, "recipe.yaml", cwd=tmp_path)
-        assert "red needs 14 different prompts at least, and 13 are there" in " ".join(said.split())
+        assert "red needs 14 different answers at least, and 13 prompts are there" in " ".join(
+            said.split()
+        )
 
 
 def test_an_unknown_task_is_named_with_its_line(tmp_path: Path) -> None:
@@ -256,7 +258,7 @@ def test_check_names_an_embedder_and_a_base_that_are_not_there(tmp_path: Path) -
 
 def test_a_mix_that_the_prompts_cannot_fill_is_refused_by_check(tmp_path: Path) -> None:
     write_recipe(tmp_path, mix={"unit": "samples", "total": 5000})
-    assert "there are 26 to train on" in run("check", "recipe.yaml", cwd=tmp_path, code=2)
+    assert "there are 26 prompts to train on" in run("check", "recipe.yaml", cwd=tmp_path, code=2)
 
 
 def test_shares_that_no_mix_can_meet_are_refused_by_check(tmp_path: Path) -> None:

@@ -40,38 +40,48 @@ def teacher_of(workspace: Workspace, task: str) -> str:
     return str(workspace.outputs["route"]["routes"][task]["teacher"])
 
 
-def requests_for(workspace: Workspace, task: str, items: Sequence[Item]) -> "list[Request]":
-    """One request per prompt, to the task's teacher."""
+def asked_for(
+    workspace: Workspace, task: str, items: Sequence[Item], start: int, stop: int
+) -> "list[tuple[Item, Request]]":
+    """A task's requests from one place to another: `n` for each prompt in turn, to its teacher."""
     from router.engine import Request
 
-    teacher = teacher_of(workspace, task)
-    return [Request(item.prompt, teacher, task=task) for item in items]
+    teacher, each = teacher_of(workspace, task), workspace.recipe.generate.n
+    places = range(start, min(stop, len(items) * each))
+    return [
+        (items[place // each], Request(items[place // each].prompt, teacher, place % each, task))
+        for place in places
+    ]
 
 
 def candidates(workspace: Workspace, taken: dict[str, int]) -> "list[Candidate]":
-    """The answers to the first `taken` prompts of each task, as the mixer takes them."""
+    """The answers to the first `taken` requests of each task, as the mixer takes them."""
     from mixer import Candidate
     from router.engine import answers
     from trainer.base import count_tokens
 
     by_task = labelled(workspace)
-    chosen = [(task, item) for task, count in taken.items() for item in by_task[task][:count]]
-    requests = [r for task, item in chosen for r in requests_for(workspace, task, [item])]
-    found = answers(workspace.ledger, requests, workspace.teachers, workspace.sampling)
-    kept = [
-        (task, item, request.teacher, found[request.prompt.key, request.teacher, 0])
-        for (task, item), request in zip(chosen, requests, strict=True)
-        if (request.prompt.key, request.teacher, 0) in found
+    chosen = [
+        pair
+        for task, count in taken.items()
+        for pair in asked_for(workspace, task, by_task[task], 0, count)
     ]
-    pairs = [(item.prompt, answer.text) for _, item, _, answer in kept]
+    requests = [request for _, request in chosen]
+    found = answers(workspace.ledger, requests, workspace.teachers, workspace.routed_sampling)
+    kept = [
+        (item, request, found[key])
+        for item, request in chosen
+        if (key := (request.prompt.key, request.teacher, request.n)) in found
+    ]
+    pairs = [(item.prompt, answer.text) for item, _, answer in kept]
     tokens = count_tokens(workspace.recipe.student.base, workspace.base, pairs)
     return [
         Candidate(
             sample=answer.sample_key,
             prompt_key=item.prompt.key,
-            task=task,
-            teacher=teacher,
-            licence=workspace.recipe.teachers[teacher].licence,
+            task=request.task,
+            teacher=request.teacher,
+            licence=workspace.recipe.teachers[request.teacher].licence,
             source=item.source,
             source_licence=item.licence,
             messages=item.prompt.messages,
@@ -80,7 +90,7 @@ def candidates(workspace: Workspace, taken: dict[str, int]) -> "list[Candidate]"
             state=answer.state,
             tools=_tools(item),
         )
-        for (task, item, teacher, answer), count in zip(kept, tokens, strict=True)
+        for (item, request, answer), count in zip(kept, tokens, strict=True)
     ]
 
 
@@ -93,12 +103,13 @@ def refuse_small_pool(workspace: Workspace) -> None:
     """Raises InputError where the prompts cannot be enough, before anything is bought."""
     mix = workspace.recipe.mix
     least = {task: need.at_least for task, need in mix_needs(workspace).items()}
-    there = len(workspace.pools.train)
-    if mix.unit == "samples" and sum(least.values()) > there:
+    prompts, each = len(workspace.pools.train), workspace.recipe.generate.n
+    if mix.unit == "samples" and sum(least.values()) > prompts * each:
+        answered = f" with {each} answers each" if each > 1 else ""
         raise InputError(
             f"{workspace.loaded.at('mix', 'total')}: {mix.total:,} samples need "
-            f"{sum(least.values()):,} different prompts at least, but there are {there:,} to train "
-            "on: add prompts, lower `total`, or allow more repeats by `max_repeats`"
+            f"{sum(least.values()):,} different answers at least, but there are {prompts:,} prompts to "
+            f"train on{answered}: add prompts, lower `total`, or allow more repeats by `max_repeats`"
         )
 
 
@@ -124,14 +135,15 @@ def refuse_unknown_budgets(workspace: Workspace) -> None:
 
 
 def short_tasks(workspace: Workspace, there: Mapping[str, int]) -> list[str]:
-    """What the mix needs of a task beyond the different prompts that are there; by samples only."""
+    """What the mix needs of a task beyond what the prompts there give; by samples only."""
     if workspace.recipe.mix.unit != "samples":
         return []
+    each = workspace.recipe.generate.n
     return [
-        f"{task} needs {need.at_least:,} different prompts at least, and {there.get(task, 0):,} "
-        "are there"
+        f"{task} needs {need.at_least:,} different answers at least, and {there.get(task, 0):,} "
+        "prompts are there"
         for task, need in mix_needs(workspace).items()
-        if need.at_least > there.get(task, 0)
+        if need.at_least > there.get(task, 0) * each
     ]
 
 
@@ -157,7 +169,12 @@ def _generate_inputs(workspace: Workspace) -> Any:
             task: workspace.teachers[route["teacher"]].key
             for task, route in workspace.outputs["route"]["routes"].items()
         },
-        "sampling": [workspace.sampling.key_fields, workspace.sampling.max_tokens],
+        "sampling": [
+            workspace.sampling.key_fields,
+            workspace.sampling.max_tokens,
+            workspace.routed_sampling.top_logprobs,
+            workspace.recipe.generate.n,
+        ],
         "mix": workspace.recipe.mix.model_dump(mode="json"),
         "student": workspace.baseline.key,
         "seed": workspace.recipe.seed,
@@ -166,7 +183,7 @@ def _generate_inputs(workspace: Workspace) -> Any:
 
 def _generate(workspace: Workspace, watch: Watch) -> Output:
     """Buys in rounds. A round asks for what is missing after the answers and filters of all before
-    it, so that killed and unkilled runs ask for the same prompts in the same batches."""
+    it, so that killed and unkilled runs ask for the same answers in the same batches."""
     from mixer import still_needed
 
     by_task, tasks = labelled(workspace), mix_tasks(workspace)
@@ -178,40 +195,46 @@ def _generate(workspace: Workspace, watch: Watch) -> Output:
         have = candidates(workspace, taken)
         missing = still_needed(workspace.recipe.mix, have, tasks=tasks)
         batch = {
-            task: _next_prompts(workspace, by_task[task], taken.get(task, 0), task, need, have)
+            task: _next_requests(workspace, by_task[task], taken.get(task, 0), task, need, have)
             for task, need in missing.items()
         }
-        requests = [
-            r for task, items in batch.items() for r in requests_for(workspace, task, items)
-        ]
+        requests = [request for part in batch.values() for request in part]
         if not requests:
             break
-        found, purchase = buy_answers(workspace, watch, "generate", requests, workspace.teachers)
+        found, purchase = buy_answers(
+            workspace,
+            watch,
+            "generate",
+            requests,
+            workspace.teachers,
+            workspace.routed_sampling,
+        )
         states.update(purchase.states)
-        for task, items in batch.items():
-            taken[task] = taken.get(task, 0) + len(items)
+        for task, part in batch.items():
+            taken[task] = taken.get(task, 0) + len(part)
         if purchase.failures and not found:
             break
     _refuse_short(missing, purchase)
     return {"taken": taken, "states": dict(states), "cost_usd": cost_usd(workspace, "generate")}
 
 
-def _next_prompts(
+def _next_requests(
     workspace: Workspace,
     items: list[Item],
     start: int,
     task: str,
     need: "Need",
     have: "list[Candidate]",
-) -> list[Item]:
-    """As many further prompts as should fill the need, by the drop rate measured so far."""
+) -> "list[Request]":
+    """As many further requests as should fill the need, by the drop rate measured so far."""
     from math import ceil
 
     mine = [c for c in have if c.task == task]
     each = sum(c.tokens for c in mine) / len(mine) if mine else _probe_tokens(workspace, task)
     wanted = need.answers(each)
     usable = _usable_share(workspace, mine) if start else 1.0
-    return items[start : start + ceil(wanted / max(usable, 0.05))]
+    stop = start + ceil(wanted / max(usable, 0.05))
+    return [request for _, request in asked_for(workspace, task, items, start, stop)]
 
 
 def _usable_share(workspace: Workspace, mine: "list[Candidate]") -> float:
@@ -294,7 +317,7 @@ def _mix_is_there(workspace: Workspace, output: Output) -> bool:
 def _generate_line(output: Output) -> str:
     answers = sum(output["taken"].values())
     ended = ", ".join(f"{count:,} {state}" for state, count in sorted(output["states"].items()))
-    return f"{answers:,} prompts answered ({ended}), ${output['cost_usd']:.2f}"
+    return f"{answers:,} answers asked for ({ended}), ${output['cost_usd']:.2f}"
 
 
 def _mix_line(output: Output) -> str:
@@ -322,4 +345,5 @@ def preview_candidates(workspace: Workspace) -> "list[Candidate]":
     if "generate" in workspace.outputs:
         return candidates(workspace, workspace.outputs["generate"]["taken"])
     by_task = labelled(workspace)
-    return candidates(workspace, {task: len(items) for task, items in by_task.items()})
+    each = workspace.recipe.generate.n
+    return candidates(workspace, {task: len(items) * each for task, items in by_task.items()})
