@@ -31,7 +31,7 @@ from tutelage.stages.making import (
 from tutelage.workspace import Workspace
 
 if TYPE_CHECKING:
-    from router.engine import Request
+    from router.engine import Forecast, Request
     from router.teachers.protocol import Teacher
 
 CHARS_PER_TOKEN = 4
@@ -139,23 +139,28 @@ def _short_by_source(workspace: Workspace) -> list[str]:
 
 @dataclass(slots=True)
 class StagePlan:
-    """One stage: `done`, or `to do` with what that takes. `usd` None: no price is known."""
+    """One stage: `done`, or `to do` with what that takes."""
 
     name: str
     state: str
     what: str
     calls: int = 0
     tokens: int = 0
-    usd: float | None = 0.0
+    forecast: "Forecast | None" = None
 
 
 @dataclass(slots=True)
 class Plan:
-    """What a run would do. Token figures are estimates from characters; USD is the worst case."""
+    """What a run would do. Token figures are estimates from characters.
+
+    `forecast` is what the stages will cost together, and `basis` what that stands on.
+    """
 
     path: str
     stages: list[StagePlan]
     recipe: dict[str, Any]
+    forecast: "Forecast"
+    basis: str
     notes: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
@@ -167,10 +172,20 @@ class Plan:
         from tutelage.terminal import as_table
 
         rows = [
-            [s.name, s.state, f"{s.calls:,}" if s.calls else "", _about(s.tokens), _usd(s), s.what]
+            [
+                s.name,
+                s.state,
+                f"{s.calls:,}" if s.calls else "",
+                _about(s.tokens),
+                _interval(s.forecast),
+                _worst(s.forecast),
+                s.what,
+            ]
             for s in self.stages
         ]
-        table = as_table("", ["stage", "state", "calls", "tokens", "USD at most", "what"], rows)
+        table = as_table(
+            "", ["stage", "state", "calls", "tokens", "USD (95 %)", "at most", "what"], rows
+        )
         table.columns[-1].justify = "left"
         table.columns[1].justify = "left"
         full = yaml.safe_dump(self.recipe, sort_keys=False, allow_unicode=True).rstrip()
@@ -181,6 +196,7 @@ class Plan:
             table,
             "",
             "Tokens are estimated from characters (4 a token); answers count at their longest.",
+            *([f"USD {_interval(self.forecast)} in all, {self.basis}."] if self.basis else []),
             *(_unmarked(note) for note in self.notes),
             f"Nothing was spent. Next: tutelage run {self.path}",
         ]
@@ -188,12 +204,15 @@ class Plan:
 
 def plan_recipe(path: Path, *, seed: int | None = None, run: str | None = None) -> Plan:
     """What a run would do from here, stage by stage. Raises RecipeError or InputError."""
+    from router.engine import together
+
     loaded = load_recipe(path, seed=seed, run=run)
     planner = _Planner(Workspace.of(loaded))
     stages = planner.stages()
     full = loaded.recipe.model_dump(mode="json", by_alias=True, exclude_none=True)
     full["teachers"] = {name: t.filled() for name, t in loaded.recipe.teachers.items()}
-    return Plan(str(path), stages, full, planner.notes)
+    total = together([stage.forecast for stage in stages if stage.forecast is not None])
+    return Plan(str(path), stages, full, total, total.basis, planner.notes)
 
 
 class _Planner:
@@ -330,7 +349,7 @@ class _Planner:
 
     def _bought(self, name: str, requests: "list[Request]", what: str) -> StagePlan:
         """Calls, tokens and worst cost of what the ledger does not have yet."""
-        from router.engine import unbought
+        from router.engine import forecast, unbought
 
         requests = [r for r in requests if r.teacher in self.teachers]
         sampling = self.workspace.routed_sampling if name == "generate" else self.workspace.sampling
@@ -339,7 +358,6 @@ class _Planner:
             requests = unbought(requests, self.teachers, self.workspace.ledger, sampling)
             if have := total - len(requests):
                 what += f"; {have:,} are in the ledger"
-        costs = [self.teachers[r.teacher].worst_cost_usd(r.prompt, sampling) for r in requests]
         prompt_chars = sum(len(m["content"]) for r in requests for m in r.prompt.messages)
         return StagePlan(
             name,
@@ -347,7 +365,7 @@ class _Planner:
             what,
             len(requests),
             prompt_chars // CHARS_PER_TOKEN + len(requests) * sampling.max_tokens,
-            None if None in costs else sum(cost for cost in costs if cost is not None),
+            forecast(self.workspace.ledger, requests, self.teachers, sampling),
         )
 
 
@@ -355,10 +373,20 @@ def _about(tokens: int) -> str:
     return f"~{tokens:,}" if tokens else ""
 
 
-def _usd(stage: StagePlan) -> str:
-    if stage.usd is None:
+def _interval(found: "Forecast | None") -> str:
+    if found is None or not found.requests:
+        return ""
+    if found.usd is None:
         return "unknown"
-    return f"{stage.usd:.2f}" if stage.calls else ""
+    if not found.worst:
+        return "0"
+    return f"{found.usd:.2f} [{found.lo:.2f}, {found.hi:.2f}]"
+
+
+def _worst(found: "Forecast | None") -> str:
+    if found is None or not found.worst:
+        return ""
+    return f"{found.worst:.2f}"
 
 
 def _unmarked(text: str) -> str:

@@ -3,6 +3,7 @@
 from router.engine.budget import NoBudget, UnknownPrice
 from router.engine.buy import buy, call_off
 from router.engine.config import GenerateConfig
+from router.engine.forecast import Forecast, forecast, together
 from router.engine.parcels import AtProvider, BatchesOpen, at_providers
 from router.engine.progress import Failure, Progress, Purchase, TeacherProgress
 from router.engine.requests import (
@@ -19,6 +20,7 @@ __all__ = [
     "BatchesOpen",
     "BoughtAnswer",
     "Failure",
+    "Forecast",
     "GenerateConfig",
     "NoBudget",
     "Progress",
@@ -31,6 +33,8 @@ __all__ = [
     "buy",
     "call_off",
     "came_empty",
+    "forecast",
     "sampling_of",
+    "together",
     "unbought",
 ]

@@ -80,6 +80,9 @@ class LitellmTeacher:
     def size(self, prompt: Prompt, sampling: Sampling) -> int:
         return likely_tokens(prompt, self._config.system) + sampling.max_tokens
 
+    def usd(self, prompt_tokens: int, completion_tokens: int) -> float | None:
+        return self._price().usd(prompt_tokens, completion_tokens)
+
     def worst_cost_usd(self, prompt: Prompt, sampling: Sampling) -> float | None:
         return worst_usd(self._price(), prompt, self._config.system, sampling)
 

@@ -99,6 +99,9 @@ class LocalTeacher:
     def size(self, prompt: Prompt, sampling: Sampling) -> int:
         return 0
 
+    def usd(self, prompt_tokens: int, completion_tokens: int) -> float | None:
+        return 0.0
+
     def worst_cost_usd(self, prompt: Prompt, sampling: Sampling) -> float | None:
         return 0.0
 

@@ -118,6 +118,10 @@ class Teacher(Protocol):
         """Tokens that a call may take, as rate limits count them; an estimate."""
         ...
 
+    def usd(self, prompt_tokens: int, completion_tokens: int) -> float | None:
+        """What an answer of this size costs; None where no price is known."""
+        ...
+
     def worst_cost_usd(self, prompt: Prompt, sampling: Sampling) -> float | None:
         """The most that one call can cost; 0 where nobody charges, None where no price is known."""
         ...

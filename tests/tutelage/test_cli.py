@@ -85,7 +85,7 @@ def test_plan_as_json_counts_calls_tokens_and_usd(tmp_path: Path) -> None:
     plan = json.loads(run("plan", "recipe.yaml", "--json", cwd=tmp_path))
     probe = next(stage for stage in plan["stages"] if stage["name"] == "probe")
     assert probe["calls"] == 8
-    assert 4 * 100 * 2e-6 < probe["usd"] < 8 * 150 * 2e-6
+    assert 4 * 100 * 2e-6 < probe["forecast"]["worst"] < 8 * 150 * 2e-6
     assert plan["recipe"]["generate"]["retries"] == 4
     (tmp_path / "full.yaml").write_text(json.dumps(plan["recipe"]))
     run("check", "full.yaml", cwd=tmp_path)  # what plan prints is itself a recipe
