@@ -4,6 +4,7 @@ Every function reads the ledger only, and returns plain dicts that JSON can hold
 """
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from ledger.errors import InputError
@@ -16,6 +17,11 @@ SELECT key, max(teacher) AS teacher, arg_max(stage, id) AS stage, arg_max(state,
     arg_max(completion_tokens, id) AS completion_tokens, sum(cost_usd) AS cost_usd,
     arg_max(price_source, id) AS price_source
 FROM request WHERE {where} GROUP BY key)"""
+# A run's requests whose newest state is one of some, in any run: a later one may have mended them.
+NEWEST = """(
+SELECT * FROM (SELECT * FROM request QUALIFY row_number() OVER (PARTITION BY key ORDER BY id DESC) = 1)
+WHERE run = ? AND list_contains(?, state))"""
+FAILED_STATES = ("failed", "invalid", "over_budget", "cancelled")  # those without a sample
 # The newest licence of a subject that was declared by `until`.
 LICENCE = """(
 SELECT arg_max(licence, id) FROM licence
@@ -182,6 +188,39 @@ def teacher_lineage(ledger: Ledger, name: str, key: str | None = None) -> list[d
             number,
         )
     return teachers
+
+
+def failures(ledger: Ledger, run: str, states: Sequence[str]) -> list[dict[str, Any]]:
+    """A run's requests that ended so and were not mended since: by stage, teacher and error class.
+
+    Each class has the newest as its example: its prompt's last words, and its reason.
+    """
+    return _records(
+        ledger,
+        "SELECT r.stage, t.name AS teacher, r.state, r.error_class, count(*) AS requests, "
+        "sum(r.attempts) AS attempts, sum(r.cost_usd) AS cost_usd, "
+        "max(r.ended_at)::VARCHAR AS newest, arg_max(r.reason, r.id) AS reason, "
+        "arg_max(p.key, r.id) AS prompt, "
+        "arg_max(json_extract_string(x.messages, '$[#-1].content')[:200], r.id) AS example "
+        f"FROM {NEWEST} r JOIN teacher t ON r.teacher = t.id JOIN prompt p ON r.prompt = p.id "
+        "LEFT JOIN prompt_text x ON x.prompt = p.id "
+        "GROUP BY ALL ORDER BY requests DESC, r.stage, t.name, r.state, r.error_class",
+        run,
+        list(states),
+    )
+
+
+def failed_requests(ledger: Ledger, run: str, states: Sequence[str]) -> list[tuple[Any, ...]]:
+    """The requests that `failures` counts, in the order in which they were first asked.
+
+    Of each: stage, teacher's key, n, task, and its prompt's messages, tools and JSON schema.
+    """
+    return ledger.rows(
+        "SELECT r.stage, t.key, r.n, r.task, x.messages, x.tools, x.json_schema "
+        f"FROM {NEWEST} r JOIN teacher t ON r.teacher = t.id JOIN prompt_text x ON x.prompt = r.prompt "
+        "ORDER BY r.id",
+        [run, list(states)],
+    )
 
 
 def _records(ledger: Ledger, sql: str, *params: Any) -> list[dict[str, Any]]:

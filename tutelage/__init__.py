@@ -20,6 +20,8 @@ _HOMES = {
     "run_recipe": "tutelage.pipeline",
     "run_status": "tutelage.status",
     "write_report": "tutelage.status",
+    "list_failures": "tutelage.failing",
+    "retry_recipe": "tutelage.failing",
     "list_batches": "tutelage.batching",
     "cancel_batches": "tutelage.batching",
     "preview_mix": "tutelage.previewing",

@@ -9,15 +9,23 @@ from tutelage.workspace import Workspace
 
 if TYPE_CHECKING:
     from evals.summary import Nothing
-    from router.engine import BoughtAnswer, Progress, Purchase, Request
+    from router.engine import BoughtAnswer, Progress, Purchase, Request, TeacherProgress
     from router.teachers.protocol import Sampling, Teacher
 
     Answers = dict[tuple[str, str, int], BoughtAnswer]
     Measured = dict[tuple[str, str, int], BoughtAnswer | Nothing]
 
 
+PAUSED = 4  # exit code of a run in which a teacher was given up
+
+
 class AnswersMissing(TutelageError):
     """Requests ended without an answer, and the run cannot go on without these."""
+
+    def __init__(self, message: str, purchase: "Purchase") -> None:
+        super().__init__(message)
+        if purchase.paused:
+            self.exit_code = PAUSED
 
 
 def buy_answers(
@@ -77,7 +85,8 @@ def require_teachers(
         why = f" ({own[0][0]}: {own[0][1].example})" if own else ""
         raise AnswersMissing(
             f"{stage}: teacher {silent[0]} answered none of its prompts{why}. What was bought is "
-            "kept: mend the cause and run again, or take the teacher out of the recipe."
+            "kept: mend the cause and run again, or take the teacher out of the recipe.",
+            purchase,
         )
 
 
@@ -92,13 +101,18 @@ def require_all(
     reason = f" ({why[0]}: {why[1].example})" if why else ""
     raise AnswersMissing(
         f"{stage}: {len(missing)} of {len(requests)} answers are missing, such as one of "
-        f"{missing[0].teacher}{reason}. What was bought is kept: mend the cause and run again."
+        f"{missing[0].teacher}{reason}. What was bought is kept: mend the cause and run again.",
+        purchase,
     )
 
 
 def purchase_figures(workspace: Workspace, stage: str, purchase: "Purchase") -> dict[str, Any]:
     """What of a purchase the stage's record keeps."""
-    return {"states": purchase.states, "cost_usd": cost_usd(workspace, stage)}
+    return {
+        "states": purchase.states,
+        "paused": sorted(purchase.paused),
+        "cost_usd": cost_usd(workspace, stage),
+    }
 
 
 def cost_usd(workspace: Workspace, stage: str) -> float:
@@ -112,28 +126,61 @@ def tell_failures(watch: Watch, purchase: "Purchase") -> None:
     for failure in sorted(purchase.failures):
         worst = purchase.failures[failure]
         watch.note(f"{worst.count} x {worst.teacher}: {worst.state} ({failure}): {worst.example}")
+    for name, reason in purchase.paused.items():
+        watch.note(f"{name} is paused, the others went on: {reason.splitlines()[0]}")
 
 
 def show_progress(watch: Watch, progress: "Progress") -> None:
-    """Shows how far a purchase is."""
+    """Shows how far a purchase is, in all and by teacher."""
     parts = progress.teachers.values()
     done = sum(part.done + part.failed for part in parts)
     total = sum(part.total for part in parts)
     failed = sum(part.failed for part in parts)
-    tokens = sum(part.tokens for part in parts)
     cost = sum(part.cost_usd for part in parts)
-    seconds = max(progress.elapsed_s, 1e-3)
-    text = f"{done:,}/{total:,} answers, {done / seconds:,.0f}/s, {tokens / seconds:,.0f} tokens/s"
+    rates = [part.rates for part in parts]
+    answers_s, tokens_s = (sum(rate) for rate in zip(*rates, strict=True)) if rates else (0.0, 0.0)
+    text = f"{done:,}/{total:,} answers, {answers_s:,.0f}/s, {tokens_s:,.0f} tokens/s"
     if cost:
         text += f", ${cost:.4f}"
     if failed:
-        classes = {name: n for part in parts for name, n in part.errors.items()}
-        text += f", {failed} failed ({', '.join(sorted(classes))})"
-    if held := [f"{n} for {p.held_s:.0f} s" for n, p in progress.teachers.items() if p.held_s >= 1]:
-        text += f", held back: {', '.join(held)}"
-    if starting := [name for name, part in progress.teachers.items() if part.starting]:
-        text += f", starting the server of {', '.join(starting)}"
+        text += f", {failed:,} failed"
     if progress.draining:
         in_flight = sum(part.in_flight for part in parts)
         text = f"stopping: {in_flight} answers are under way (Ctrl-C again waits for none); {text}"
-    watch.progress(done, total, text)
+    watch.progress(done, total, text, [_row(*pair) for pair in progress.teachers.items()])
+
+
+def _row(name: str, part: "TeacherProgress") -> tuple[str, ...]:
+    """A teacher's cells, under TEACHER_COLUMNS."""
+    answers_s, tokens_s = part.rates
+    failed = ", ".join(f"{count:,} {error}" for error, count in sorted(part.errors.items()))
+    usd = f"{part.cost_usd:.4f}" if part.cost_usd else "0"
+    if part.cap_usd is not None and part.left_usd is not None:
+        usd = f"{part.cap_usd - part.left_usd:.4f} of {part.cap_usd:.2f}"
+    return (
+        name,
+        f"{part.done + part.failed:,}/{part.total:,}",
+        f"{part.in_flight:,}",
+        f"{answers_s:,.1f}",
+        f"{tokens_s:,.0f}",
+        failed or "0",
+        usd,
+        _duration(part.eta_s),
+        _condition(part),
+    )
+
+
+def _condition(part: "TeacherProgress") -> str:
+    if part.paused:
+        return "paused"
+    if part.starting:
+        return "its server starts"
+    return f"held back for {part.held_s:.0f} s" if part.held_s >= 1 else ""
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -3,7 +3,8 @@
     tutelage run recipes/quickstart.yaml
 
 Exit codes: 0 done; 1 something failed on the way; 2 the recipe, a file or an option is wrong;
-3 another run holds the ledger; 130 stopped by Ctrl-C.
+3 another run holds the ledger; 4 a teacher was given up, and its answers are missing; 130 stopped by
+Ctrl-C.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ledger.errors import TutelageError
+from ledger.errors import InputError, TutelageError
 from tutelage.names import refuse_clashes
 
 app = typer.Typer(
@@ -28,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     epilog="Exit codes: 0 done, 1 failed on the way, 2 wrong recipe or option, 3 ledger in use, "
-    "130 Ctrl-C.",
+    "4 a teacher was given up, 130 Ctrl-C.",
 )
 mix_app = typer.Typer(help="Look at a mix before it is written.", no_args_is_help=True)
 audit_app = typer.Typer(
@@ -97,19 +98,37 @@ def run_command(
     ] = None,
     seed: Seed = None,
     run: RunFolder = None,
+    retry: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STATES",
+            help="Only buy again what ended so: failed, invalid, over_budget, cancelled; commas between.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a recipe; what is done already is not done again."""
+    from tutelage.buying import PAUSED
+    from tutelage.failing import retry_recipe
     from tutelage.pipeline import run_recipe
 
+    if retry is not None and until is not None:
+        raise InputError("--retry buys answers and does no stage: leave out --until, or --retry")
     try:
         with _watching(silent=as_json) as watch:
-            result = run_recipe(recipe, until=until, seed=seed, run=run, watch=watch)
+            if retry is not None:
+                states = retry.split(",")
+                result = retry_recipe(recipe, states, seed=seed, run=run, watch=watch)
+            else:
+                result = run_recipe(recipe, until=until, seed=seed, run=run, watch=watch)
     except KeyboardInterrupt:
         _stopped()
         raise typer.Exit(130) from None
     if as_json:
         print(json.dumps(result, indent=2, ensure_ascii=False))
+    if result["paused"]:
+        _paused(recipe, result["paused"])
+        raise typer.Exit(PAUSED)
 
 
 @app.command(epilog=_example("tutelage status runs/quickstart"))
@@ -119,6 +138,15 @@ def status(run: RunPath, as_json: AsJson = False) -> None:
 
     state = run_status(run)
     _show(state.as_dict(), as_json, state.lines)
+
+
+@app.command(epilog=_example("tutelage failures runs/hosted"))
+def failures(run: RunPath, as_json: AsJson = False) -> None:
+    """Show what of a run failed, by class with an example each, and how to buy it again."""
+    from tutelage.failing import list_failures
+
+    found = list_failures(run)
+    _show(found.as_dict(), as_json, found.lines)
 
 
 @app.command(epilog=_example("tutelage batches runs/hosted --cancel"))
@@ -328,6 +356,18 @@ def _watching(*, silent: bool) -> Iterator[Any]:
         yield watch
     finally:
         watch.stop()
+
+
+def _paused(recipe: Path, teachers: list[str]) -> None:
+    from tutelage.terminal import stderr_console
+
+    names = " and ".join(teachers)
+    stderr_console().print(
+        f"Done without all answers of {names}, which was given up while the others went on: "
+        f"`tutelage failures {recipe}` says why, and running again asks for what is missing.",
+        style="yellow",
+        markup=False,
+    )
 
 
 def _stopped() -> None:

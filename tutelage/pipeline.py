@@ -30,6 +30,8 @@ def run_recipe(
 ) -> dict[str, Any]:
     """Runs a recipe as far as `until` (all stages by default) and returns the result.
 
+    `paused` in it names the teachers that were given up while the others went on.
+
     Raises RecipeError and other InputErrors before anything is spent, LedgerBusy where another run
     holds the ledger, and whatever a stage cannot go on without. After an error or a kill the same
     call goes on from there.
@@ -48,12 +50,14 @@ def run_recipe(
                 _run_stage(stage, workspace, watch)
         finally:
             workspace.stop_servers()
-    result = workspace.folder / RESULT
-    if "report" in workspace.outputs:
-        loaded: dict[str, Any] = json.loads(result.read_text("utf-8"))
-        watch.closing(loaded)
-        return loaded
-    return {"name": workspace.recipe.name, "stages": workspace.outputs}
+    outputs = workspace.outputs
+    paused = sorted({name for output in outputs.values() for name in output.get("paused", [])})
+    if "report" in outputs:
+        result = json.loads((workspace.folder / RESULT).read_text("utf-8"))
+        watch.closing(result)
+    else:
+        result = {"name": workspace.recipe.name, "stages": outputs}
+    return {**result, "paused": paused}
 
 
 def stage_key(stage: Stage, workspace: Workspace) -> str:

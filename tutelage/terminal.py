@@ -8,14 +8,16 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from tutelage.watch import Watch
+from tutelage.watch import TEACHER_COLUMNS, Watch
 
 PLAIN_LINE_S = 5.0
+LONG_STAGE_S, LONG_STAGE_LINE_S = 120.0, 30.0
 VERDICT_STYLE = {"yes": "green", "no": "red", "not enough data": "yellow"}
 
 
@@ -24,8 +26,10 @@ class Terminal(Watch):
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or stdout_console()
+        self._live: Live | None = None
         self._bar: Progress | None = None
         self._task: TaskID | None = None
+        self._began = 0.0
         self._stage = ""
         self._said = 0.0
         # When and how far a stage's first progress was.
@@ -33,7 +37,8 @@ class Terminal(Watch):
 
     def stage_begins(self, name: str, what: str) -> None:
         self._stage = name
-        self._said, self._first = time.monotonic(), None
+        self._began = self._said = time.monotonic()
+        self._first = None
         if not self.console.is_terminal:
             self._line(f"{name:<9} {what} …")
             return
@@ -43,18 +48,30 @@ class Terminal(Watch):
             TextColumn("{task.description}"),
             TimeRemainingColumn(compact=True),
             console=self.console,
-            transient=True,
         )
         self._task = self._bar.add_task(escape(what), total=None)
-        self._bar.start()
+        self._live = Live(self._bar, console=self.console, transient=True)
+        self._live.start()
 
-    def progress(self, done: float, total: float, text: str) -> None:
-        if self._bar is not None and self._task is not None:
+    def progress(
+        self, done: float, total: float, text: str, teachers: Sequence[Sequence[str]] = ()
+    ) -> None:
+        if self._live is not None and self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=done, total=total, description=escape(text))
-        elif time.monotonic() - self._said > PLAIN_LINE_S:
+            if teachers:
+                self._live.update(Group(self._bar, as_table("", TEACHER_COLUMNS, teachers)))
+        elif time.monotonic() - self._said > self._plain_line_s:
             self._said = time.monotonic()
             share = f"{done / total:4.0%} " if total else ""
-            self._line(f"{self._stage:<9} {share}{text}{self._time_left(done, total)}")
+            self._line(f"{self._stage:<9} {share}{escape(text)}{self._time_left(done, total)}")
+            for cells in teachers if len(teachers) > 1 else ():
+                self._line(f"          {escape(plain_cells(cells))}")
+
+    @property
+    def _plain_line_s(self) -> float:
+        """Seconds between two plain lines: more, once a stage takes long."""
+        long = time.monotonic() - self._began > LONG_STAGE_S
+        return LONG_STAGE_LINE_S if long else PLAIN_LINE_S
 
     def _time_left(self, done: float, total: float) -> str:
         """By the pace since the first progress of this stage; nothing where that says too little."""
@@ -89,12 +106,21 @@ class Terminal(Watch):
         self._stop_bar()
 
     def _stop_bar(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = self._task = None
+        if self._live is not None:
+            self._live.stop()
+            self._live = self._bar = self._task = None
 
     def _line(self, text: str) -> None:
         self.console.print(text, soft_wrap=True)
+
+
+def plain_cells(cells: Sequence[str]) -> str:
+    """A teacher's cells in a line: those that say something."""
+    name, *rest = cells
+    named = zip(TEACHER_COLUMNS[1:], rest, strict=True)
+    return f"{name}: " + ", ".join(
+        f"{value} {column}".strip() for column, value in named if value not in ("", "0", "-")
+    )
 
 
 def as_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

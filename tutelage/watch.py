@@ -6,6 +6,8 @@ The stages call these; `terminal.Terminal` draws them, and `Watch` itself is sil
 from collections.abc import Sequence
 from typing import Any
 
+TEACHER_COLUMNS = ("teacher", "done", "in flight", "per s", "tokens/s", "failed", "USD", "left", "")
+
 
 class Watch:
     """A watcher that says nothing. Subclasses override what they show."""
@@ -19,8 +21,10 @@ class Watch:
     def stage_is_done(self, name: str, summary: str) -> None:
         """A stage finds its work done by an earlier run."""
 
-    def progress(self, done: float, total: float, text: str) -> None:
-        """How far the present stage is."""
+    def progress(
+        self, done: float, total: float, text: str, teachers: Sequence[Sequence[str]] = ()
+    ) -> None:
+        """How far the present stage is, and each teacher in it: cells under TEACHER_COLUMNS."""
 
     def note(self, text: str) -> None:
         """Something worth a line of its own."""

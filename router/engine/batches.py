@@ -56,7 +56,7 @@ class BatchLane(Lane):
                 if filled is not None:
                     queue += await self._see_through(filled)
         except CallError as error:
-            self.record([ended(work, error) for work in list(self.left.values())])
+            self.give_up(error)
 
     def _hold(self) -> set[str]:
         """Sets aside what earlier sittings' batches may cost; gives their requests' keys."""

@@ -40,6 +40,10 @@ class Budget:
         self._reserved: Counter[Scope] = Counter()
         self._settled = asyncio.Event()
 
+    def left_usd(self, scope: Scope) -> float | None:
+        """What of a cap is not spent; calls in flight may still take of it. None without a cap."""
+        return self._left[scope] / PICO if scope in self._left else None
+
     def take(self, costs: Iterable[tuple[Iterable[Scope], float]]) -> bool | None:
         """Sets costs aside if they fit now; None where they may fit later, False where they never do."""
         amounts = self._amounts(costs)

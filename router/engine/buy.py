@@ -166,6 +166,7 @@ class _Buyer:
         finally:
             over.set()
             for lane in self.lanes:
+                lane.refresh()
                 lane.cancel_the_rest()
             try:
                 await self.commits.all_done()

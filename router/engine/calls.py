@@ -49,7 +49,9 @@ class CallLane(Lane):
         self.gate.stop()
 
     def refresh(self) -> None:
+        super().refresh()
         self.progress.held_s = self.gate.held_s
+        self.progress.paused = str(self.gate.given_up or "")
 
     def cancelled(self, work: Work) -> Outcome:
         outcome = super().cancelled(work)

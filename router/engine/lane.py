@@ -39,7 +39,7 @@ class Lane:
 
     def __init__(self, teacher: Teacher, works: Sequence[Work], terms: Terms) -> None:
         self.teacher, self.terms = teacher, terms
-        self.progress = TeacherProgress(total=len(works))
+        self.progress = TeacherProgress(total=len(works), cap_usd=teacher.budget_usd)
         self.left = {work.key: work for work in works}
         self._stop = asyncio.Event()
 
@@ -67,7 +67,7 @@ class Lane:
                 starting.result()
                 return True
         except CallError as error:
-            self.record([ended(work, error) for work in list(self.left.values())])
+            self.give_up(error)
         finally:
             self.progress.starting = False
             stopping.cancel()
@@ -83,8 +83,15 @@ class Lane:
         """Sends nothing any more; calls in flight may end."""
         self._stop.set()
 
+    def give_up(self, error: CallError) -> None:
+        """Ends what is left with the error that keeps the teacher from being asked."""
+        self.progress.paused = str(error)
+        self.record([ended(work, error) for work in list(self.left.values())])
+
     def refresh(self) -> None:
         """Brings `progress` up to date with what no outcome tells."""
+        self.progress.mark()
+        self.progress.left_usd = self.terms.budget.left_usd(("teacher", self.teacher.name))
 
     def cancel_the_rest(self) -> None:
         """Records what is left as `cancelled`, with what its calls may have cost."""

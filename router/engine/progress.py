@@ -1,10 +1,12 @@
 """What a purchase tells while it goes on, and when it is over."""
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from router.engine.recording import Outcome
+
+LATELY = 50  # marks that a rate is taken over
 
 
 @dataclass(slots=True)
@@ -21,7 +23,8 @@ class Failure:
 class TeacherProgress:
     """One teacher's part. `done` ended with a sample, `failed` without; `tokens` are answers'.
 
-    No call may start for `held_s` seconds, as things stand. `starting`: its own server is.
+    No call may start for `held_s` seconds, as things stand. `starting`: its own server is. `paused`:
+    why it was given up, and the rest was not asked. `left_usd` of its own cap `cap_usd` is not spent.
     """
 
     total: int
@@ -30,15 +33,38 @@ class TeacherProgress:
     in_flight: int = 0
     held_s: float = 0.0
     starting: bool = False
+    paused: str = ""
+    cap_usd: float | None = None
+    left_usd: float | None = None
     tokens: int = 0
     cost_usd: float = 0.0
     states: Counter[str] = field(default_factory=Counter)
     failures: dict[str, Failure] = field(default_factory=dict)  # by error class
+    _lately: deque[tuple[float, int, int]] = field(default_factory=lambda: deque(maxlen=LATELY))
 
     @property
     def errors(self) -> dict[str, int]:
         """How many requests ended without a sample, by error class."""
         return {name: failure.count for name, failure in self.failures.items()}
+
+    def mark(self) -> None:
+        """Notes how far it is; a few times a second."""
+        self._lately.append((time.monotonic(), self.done + self.failed, self.tokens))
+
+    @property
+    def rates(self) -> tuple[float, float]:
+        """Requests and tokens of answers per second, over the last marks."""
+        if len(self._lately) < 2:
+            return 0.0, 0.0
+        (then, ended, tokens), (now, *counts) = self._lately[0], self._lately[-1]
+        seconds = max(now - then, 1e-3)
+        return (counts[0] - ended) / seconds, (counts[1] - tokens) / seconds
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds until its last request ends, at the present rate; None where there is none."""
+        rate = self.rates[0]
+        return (self.total - self.done - self.failed) / rate if rate else None
 
     def add(self, outcome: Outcome) -> None:
         """Counts one outcome."""
@@ -81,7 +107,8 @@ class Progress:
 class Purchase:
     """What came of a purchase. `states` counts every request asked for, by its state now.
 
-    `failures` is by error class, over all teachers, with one teacher's example.
+    `failures` is by error class, over all teachers, with one teacher's example. `paused` says of the
+    teachers that were given up why.
     """
 
     states: dict[str, int]
@@ -91,6 +118,7 @@ class Purchase:
     tokens: int
     seconds: float
     failures: dict[str, Failure]
+    paused: dict[str, str]
 
 
 def summary(progress: Progress, reused_states: Counter[str]) -> Purchase:
@@ -113,4 +141,5 @@ def summary(progress: Progress, reused_states: Counter[str]) -> Purchase:
         tokens=sum(part.tokens for part in parts),
         seconds=progress.elapsed_s,
         failures=failures,
+        paused={name: part.paused for name, part in progress.teachers.items() if part.paused},
     )

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.faults.server import Call, FaultServer, Reply, content
+from ledger.mixes import read_manifest
+from tests.faults.server import Call, FaultServer, Reply, content, status
 from tests.tutelage.recipes import TEACHER, write_recipe
+from tests.tutelage.test_cli import run
 from tutelage import audit_sql, run_recipe
 
 BASE = str(Path(__file__).parents[2] / "recipes" / "quickstart" / "base")
@@ -51,3 +53,76 @@ def test_each_prompt_gets_n_answers_and_no_more_are_bought_than_the_mix_takes(
         1: 2,
     }  # the fifth of a task is one's first
     assert result["stages"]["mix"]["distinct"] == 10
+
+
+def two_teachers(folder: Path, one: FaultServer, two: FaultServer, **changes: Any) -> Path:
+    """`two` gets the red prompts, one at a time; five red samples may be one, repeated."""
+    teachers = {
+        "one": {**TEACHER, "url": one.url},
+        "two": {**TEACHER, "url": two.url, "revision": "2", "max_in_flight": 1},
+    }
+    shares = {"red": {"share": 0.5, "max_repeats": 5}, "blue": 0.5}
+    fields = {
+        "teachers": teachers,
+        "route": {"policy": "fixed", "to": {"red": "two", "blue": "one"}},
+        "mix": {"unit": "samples", "total": 10, "shares": shares},
+        **changes,
+    }
+    return recipe(folder, one, **fields)
+
+
+class Revoked:
+    """Answers `good` calls, and then refuses the key."""
+
+    def __init__(self, good: int) -> None:
+        self.good = good
+
+    def __call__(self, call: Call) -> Reply:
+        self.good -= 1
+        return in_own_words(call) if self.good >= 0 else status(401, told="the key was revoked")
+
+
+def test_teacher_that_is_given_up_pauses_the_rest_goes_on_and_the_exit_code_says_so(
+    server: FaultServer, tmp_path: Path
+) -> None:
+    with FaultServer(rule=in_own_words) as two:
+        two_teachers(tmp_path, server, two)
+        run("run", "recipe.yaml", "--until", "route", cwd=tmp_path)
+        two.rule = Revoked(1)
+        told = run("run", "recipe.yaml", "--until", "mix", cwd=tmp_path, code=4)
+        assert "without all answers of two" in told
+        assert len(read_manifest(next((tmp_path / "runs/test/mix").iterdir())).stages) == 1
+
+        shown = run("failures", "runs/test", cwd=tmp_path)
+        assert "4 x two in generate: failed (unauthorised), 1 call" in shown
+        assert "HTTP status 401" in shown
+        assert '"red question' in shown
+        assert "recipe.yaml --retry failed" in " ".join(shown.split())
+
+        two.rule, before = in_own_words, len(server.calls) + len(two.calls)
+        run("run", "recipe.yaml", "--retry", "failed", cwd=tmp_path)
+        assert len(server.calls) + len(two.calls) == before + 4  # those and nothing else
+        assert "every request" in run("failures", "runs/test", cwd=tmp_path)
+        run("run", "recipe.yaml", "--until", "mix", cwd=tmp_path)
+        assert len(server.calls) + len(two.calls) == before + 4
+
+
+def test_mix_that_a_given_up_teacher_leaves_short_is_not_made(
+    server: FaultServer, tmp_path: Path
+) -> None:
+    with FaultServer(rule=in_own_words) as two:
+        two_teachers(tmp_path, server, two)
+        run("run", "recipe.yaml", "--until", "route", cwd=tmp_path)
+        two.rule = Revoked(0)
+        told = run("run", "recipe.yaml", "--until", "mix", cwd=tmp_path, code=4)
+        assert "red lack answers" in told
+        assert not (tmp_path / "runs/test/mix").exists()
+        blue = [call for call in server.calls if "blue" in call.prompt]
+        assert len(blue) == 2 + 5  # the probes, and the others went on
+
+
+def test_retry_of_what_cannot_fail_is_told(server: FaultServer, tmp_path: Path) -> None:
+    recipe(tmp_path, server)
+    told = run("run", "recipe.yaml", "--retry", "done", cwd=tmp_path, code=2)
+    assert "--retry done: what can be bought again ended failed, invalid" in told
+    run("run", "recipe.yaml", "--retry", "failed", "--until", "mix", cwd=tmp_path, code=2)

@@ -190,6 +190,7 @@ def _generate(workspace: Workspace, watch: Watch) -> Output:
     _refuse_short_tasks(workspace, by_task)
     taken: dict[str, int] = {}
     states: Counter[str] = Counter()
+    paused: set[str] = set()
     purchase = None
     while True:
         have = candidates(workspace, taken)
@@ -197,6 +198,7 @@ def _generate(workspace: Workspace, watch: Watch) -> Output:
         batch = {
             task: _next_requests(workspace, by_task[task], taken.get(task, 0), task, need, have)
             for task, need in missing.items()
+            if teacher_of(workspace, task) not in paused
         }
         requests = [request for part in batch.values() for request in part]
         if not requests:
@@ -210,12 +212,18 @@ def _generate(workspace: Workspace, watch: Watch) -> Output:
             workspace.routed_sampling,
         )
         states.update(purchase.states)
+        paused |= purchase.paused.keys()
         for task, part in batch.items():
             taken[task] = taken.get(task, 0) + len(part)
         if purchase.failures and not found:
             break
     _refuse_short(missing, purchase)
-    return {"taken": taken, "states": dict(states), "cost_usd": cost_usd(workspace, "generate")}
+    return {
+        "taken": taken,
+        "states": dict(states),
+        "paused": sorted(paused),
+        "cost_usd": cost_usd(workspace, "generate"),
+    }
 
 
 def _next_requests(
@@ -260,7 +268,8 @@ def _refuse_short(missing: "dict[str, Need]", purchase: "Purchase | None") -> No
         raise AnswersMissing(
             f"generate: {', '.join(short)} lack answers, since {worst.count} requests to "
             f"{worst.teacher} failed ({failure}: {worst.example}). What was bought is kept: mend the "
-            "cause and run again."
+            "cause and run again.",
+            purchase,
         )
 
 
