@@ -1,11 +1,16 @@
 """Our engine against a bare client and the peers: the same calls to the same loopback server, in turns.
 
     python -m benchmarks.generation --requests 1000 --systems ours,aiohttp --repeats 5
+    python -m benchmarks.generation --requests 200000 --systems ours --repeats 1 --faults 0.05
 
 Peers are named by their files in benchmarks/peers, which say how each is called. The server answers after
 100 ms and 100 calls are in flight, for all. Wall is from the first send to the last answer: durable in our
 ledger, in memory for the bare client. CPU is the whole process's, its children's included, after its
 imports; memory the largest process's. Prints a table of medians and, as its last line, one JSON object.
+
+With faults (ours alone), that share of the calls first meets one of the six that loopback.py names, and the
+JSON adds: requests without an end, answers bought twice by the server's own count, and our memory in the
+last quarter of the requests over that in the second.
 """
 
 import argparse
@@ -25,14 +30,13 @@ from benchmarks.peers.measure import IN_FLIGHT, LATENCY_S, MAX_TOKENS, Meter, pr
 
 def run_ours(url: str, count: int) -> dict[str, float]:
     """`router.engine.buy` into a ledger on disk."""
-    import aiohttp  # noqa: F401
     import duckdb  # noqa: F401
     import numpy  # noqa: F401
     import pyarrow.json  # noqa: F401
 
     from ledger.prompts import Prompt
     from ledger.store import Ledger
-    from router.engine import GenerateConfig, Request, buy, sampling_of
+    from router.engine import GenerateConfig, Progress, Request, buy, sampling_of
     from router.teachers import TeacherConfig, open_teacher
 
     config = TeacherConfig(http="m", url=url, licence="MIT", max_in_flight=IN_FLIGHT)
@@ -47,14 +51,36 @@ def run_ours(url: str, count: int) -> dict[str, float]:
             ledger.fold()
             requests = [Request(prompt, "t") for prompt in items]
             teacher = open_teacher("t", config, Path())
+            memory: list[tuple[float, float]] = []  # share of the requests that have ended, MiB
+
+            def note(progress: Progress) -> None:
+                part = progress.teachers["t"]
+                memory.append(((part.done + part.failed) / count, rss_mib()))
+
             meter = Meter()
             purchase = buy(
                 requests, {"t": teacher}, ledger, sampling_of(settings), settings,
-                stage="generate", run="benchmark",
+                stage="generate", run="benchmark", on_progress=note,
             )  # fmt: skip
             found = {**meter.read(), "wall_s": purchase.seconds}
-        assert purchase.states == {"done": count}, purchase.states
+        ends = "SELECT count(DISTINCT key) FROM request WHERE state IN ('done', 'invalid')"
+        found["lost"] = count - ledger.rows(ends)[0][0]
+        found["rss_ratio"] = quarter(memory, 3) / quarter(memory, 1)
+        assert set(purchase.failures) <= {"empty"}, purchase.failures
         return found
+
+
+def rss_mib() -> float:
+    """This process's memory now."""
+    import psutil
+
+    return float(psutil.Process().memory_info().rss / 2**20)
+
+
+def quarter(memory: list[tuple[float, float]], number: int) -> float:
+    """The most memory in a quarter of the requests, counted from 0."""
+    inside = [mib for share, mib in memory if number <= 4 * share <= number + 1]
+    return max(inside, default=float("nan"))
 
 
 def run_aiohttp(url: str, count: int) -> dict[str, float]:
@@ -93,8 +119,26 @@ SYSTEMS: dict[str, Callable[[str, int], dict[str, float]]] = {
 }
 
 
-def measure(system: str, url: str, count: int) -> dict[str, float]:
-    """One system in a process of its own, a peer in its own environment too."""
+def measure(system: str, count: int, faults: float) -> dict[str, float]:
+    """One system in a process of its own, a peer in its own environment too; and a server for it."""
+    server = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.peers.loopback", "--latency", str(LATENCY_S),
+         "--faults", str(faults)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        try:
+            found = call(system, server.stdout.readline().strip(), count)
+        finally:
+            server.stdin.close()
+        counted = json.loads(server.stdout.readline())
+    return {**found, **(counted if faults else {})}
+
+
+def call(system: str, url: str, count: int) -> dict[str, float]:
+    """The system's figures."""
     command = [sys.executable, "-m", "benchmarks.generation", "--child", system]
     if system in PEERS:
         command = [str(python_of(system)), "-m", f"benchmarks.peers.{system}"]
@@ -110,11 +154,17 @@ def medians(runs: list[dict[str, float]], count: int) -> dict[str, float]:
     """What the table and the JSON line say of one system."""
     wall = statistics.median(run["wall_s"] for run in runs)
     cpu = statistics.median(run["cpu_s"] for run in runs)
+    faulty = {} if "twice" not in runs[0] else {
+        "lost": max(run["lost"] for run in runs),
+        "doubled": max(run["twice"] for run in runs),
+        "rss_last_over_second_quarter": round(max(run["rss_ratio"] for run in runs), 3),
+    }  # fmt: skip
     return {
         "wall_s": round(wall, 3),
         "cpu_s_per_1000": round(1000 * cpu / count, 3),
         "efficiency": round(count * LATENCY_S / IN_FLIGHT / wall, 3),
         "rss_mib": round(statistics.median(run["rss_mib"] for run in runs), 1),
+        **faulty,
     }
 
 
@@ -124,6 +174,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--systems", default="ours,aiohttp")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--faults", type=float, default=0.0, help="share of calls, for ours alone")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -133,21 +184,14 @@ def main() -> None:
     names = options.systems.split(",")
     if unknown := set(names) - {*SYSTEMS, *PEERS}:
         parser.error(f"no system {', '.join(unknown)}: there are {', '.join([*SYSTEMS, *PEERS])}")
+    if options.faults and names != ["ours"]:
+        parser.error("--faults is for `--systems ours`: the others end at the first one")
     for peer in set(names) & set(PEERS):
         python_of(peer)  # installed before anything is measured
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-    server = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.loopback", "--latency", str(LATENCY_S)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    with server:
-        assert server.stdin is not None
-        assert server.stdout is not None
-        url = server.stdout.readline().strip()
-        for _ in range(options.repeats):
-            for name in names:
-                runs[name].append(measure(name, url, options.requests))
-        server.stdin.close()
+    for _ in range(options.repeats):
+        for name in names:
+            runs[name].append(measure(name, options.requests, options.faults))
     found = {name: medians(runs[name], options.requests) for name in names}
     print(f"{options.requests:,} calls, {IN_FLIGHT} in flight, {LATENCY_S * 1000:.0f} ms each, "
           f"median of {options.repeats}; {platform.processor() or platform.machine()}, "

@@ -6,7 +6,7 @@ fold) stands here too, outside the DuckDB file, so that a DuckDB file that lost 
 """
 
 import contextlib
-import json
+import math
 import queue
 import sqlite3
 import threading
@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ledger import fastjson
 from ledger.errors import LedgerDamaged, LedgerError
 from ledger.schema import SCHEMA_VERSION, TABLES
 
 ROWS_PER_RECORD = 2_000
-JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 Batch = Sequence[tuple[str, Sequence[dict[str, Any]]]]
 Record = tuple[str, int, bytes]  # table, rows, JSON lines
@@ -53,8 +53,15 @@ def encode(batch: Batch) -> list[Record]:
 def _encoded(table: str, rows: list[dict[str, Any]]) -> bytes:
     if table == "embedding":
         rows = [{**row, "vector": bytes(row["vector"]).hex()} for row in rows]
+    numbers = [column.name for column in TABLES[table].columns if column.type == "DOUBLE"]
+    for row in rows if numbers else ():
+        for name in numbers:
+            if row[name] is not None and not math.isfinite(row[name]):
+                raise LedgerError(
+                    f"{table}.{name} cannot be {row[name]}: a ledger holds finite numbers"
+                )
     try:
-        return "\n".join(map(JSON.encode, rows)).encode("utf-8")
+        return b"\n".join(map(fastjson.dumps, rows))
     except UnicodeEncodeError as error:
         raise LedgerError(
             f"a row for {table} holds a lone surrogate (half a character), which no ledger can store: "

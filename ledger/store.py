@@ -208,7 +208,7 @@ class Ledger:
     def _connect_to_fold(self) -> "duckdb.DuckDBPyConnection":
         import duckdb
 
-        return duckdb.connect(str(self.database))
+        return duckdb.connect(str(self.database), config={"enable_external_access": "false"})
 
 
 @contextlib.contextmanager

@@ -64,14 +64,15 @@ def buy(
             if teacher.by_batch
         }
         refuse_open(ledger, asked.values())
-    fit = {key for key, end in have.items() if end.serves(sampling)}
+        fit = {key for key, end in have.items() if end.serves(sampling)}
+        chunks = {name: cut_into_chunks(teacher, works, fit) for name, teacher in asked.items()}
+        budget = Budget(_caps(asked, settings), spent)
+        commits = Commits(ledger, Context(sampling, stage, run, now_us()))
+        terms = Terms(sampling, settings, budget, commits)
+        lanes = list(_lanes(asked, chunks, parcels, terms))
+        _check_prices(lanes, settings, sampling)
+        _admit(lanes, ledger)
     reused = Counter(have[work.key].state for work in works if work.key in fit)
-    chunks = {name: cut_into_chunks(teacher, works, fit) for name, teacher in asked.items()}
-    budget = Budget(_caps(asked, settings), spent)
-    commits = Commits(ledger, Context(sampling, stage, run, now_us()))
-    terms = Terms(sampling, settings, budget, commits)
-    lanes = list(_lanes(asked, chunks, parcels, terms))
-    _check_prices(lanes, settings, sampling)
     return _buy_from(lanes, ledger, commits, reused, on_progress)
 
 
@@ -94,8 +95,17 @@ def call_off(
     terms = Terms(sampling, settings, Budget({}, {}), commits)
     with ledger.reading():
         parcels = {teacher: open_parcels(ledger, teacher, {}) for teacher in teachers.values()}
-    lanes = [CallingOff(teacher, terms, found) for teacher, found in parcels.items() if found]
+        lanes = [CallingOff(teacher, terms, found) for teacher, found in parcels.items() if found]
+        _admit(lanes, ledger)
     return _buy_from(lanes, ledger, commits, Counter(), on_progress)
+
+
+def _admit(lanes: Sequence[Lane], ledger: Ledger) -> None:
+    """Registers the teachers that will be asked, once each of them can be."""
+    for lane in lanes:
+        lane.teacher.require_ready()
+    for lane in lanes:
+        register(ledger, lane.teacher)
 
 
 def _buy_from(
@@ -107,11 +117,6 @@ def _buy_from(
 ) -> Purchase:
     progress = Progress({lane.teacher.name: lane.progress for lane in lanes}, reused.total())
     if lanes:
-        for lane in lanes:
-            lane.teacher.require_ready()
-        with ledger.reading():
-            for lane in lanes:
-                register(ledger, lane.teacher)
         buyer = _Buyer(lanes, ledger, commits, progress, on_progress)
         try:
             run_to_end(buyer.buy_all, buyer.drain, buyer.abort)

@@ -4,12 +4,12 @@ Redirects are not followed, TLS is checked, bodies are capped after decompressio
 into one header and nowhere else.
 """
 
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ledger import fastjson
 from ledger.keys import teacher_key
 from ledger.prompts import Prompt
 from ledger.structure import is_closed
@@ -34,8 +34,6 @@ from router.teachers.protocol import Answer, Sampling, too_long, with_system
 from router.teachers.secrets import Secret, secret_from
 from router.teachers.server import ModelServer
 from router.teachers.statuses import status_error
-
-JSON = json.JSONEncoder(ensure_ascii=False)
 
 
 class HttpTeacher:
@@ -94,7 +92,7 @@ class HttpTeacher:
             client.close()
 
     async def _answer(self, prompt: Prompt, sampling: Sampling) -> Answer:
-        sent = JSON.encode(self._body(prompt, sampling)).encode("utf-8")
+        sent = fastjson.dumps(self._body(prompt, sampling))
         response = await self._client.call("POST", "/chat/completions", sent)
         if response.status != 200:
             told = self._secret.strike(response.body[:2000].decode("utf-8", errors="replace"))
@@ -118,7 +116,9 @@ class HttpTeacher:
         return request_body(self.model, prompt, self.system, sampling)
 
     def _read_batched(self, payload: Any, prompt: Prompt, sampling: Sampling) -> Answer:
-        return self._read(payload, JSON.encode(payload), prompt, sampling, self._half_price)
+        return self._read(
+            payload, fastjson.dumps(payload).decode(), prompt, sampling, self._half_price
+        )
 
     def _read(
         self, payload: Any, raw: str, prompt: Prompt, sampling: Sampling, price: Price
