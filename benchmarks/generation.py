@@ -14,6 +14,7 @@ last quarter of the requests over that in the second.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -21,7 +22,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks.peers.environment import PEERS, python_of
@@ -32,6 +33,7 @@ def run_ours(url: str, count: int) -> dict[str, float]:
     """`router.engine.buy` into a ledger on disk."""
     import duckdb  # noqa: F401
     import numpy  # noqa: F401
+    import psutil  # noqa: F401
     import pyarrow.json  # noqa: F401
 
     from ledger.prompts import Prompt
@@ -119,8 +121,10 @@ SYSTEMS: dict[str, Callable[[str, int], dict[str, float]]] = {
 }
 
 
-def measure(system: str, count: int, faults: float) -> dict[str, float]:
-    """One system in a process of its own, a peer in its own environment too; and a server for it."""
+@contextlib.contextmanager
+def serving(faults: float) -> Iterator[tuple[str, dict[str, float]]]:
+    """A server's URL, and what it counted: there once it has ended."""
+    counted: dict[str, float] = {}
     server = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.peers.loopback", "--latency", str(LATENCY_S),
          "--faults", str(faults)],
@@ -130,15 +134,14 @@ def measure(system: str, count: int, faults: float) -> dict[str, float]:
         assert server.stdin is not None
         assert server.stdout is not None
         try:
-            found = call(system, server.stdout.readline().strip(), count)
+            yield server.stdout.readline().strip(), counted
         finally:
             server.stdin.close()
-        counted = json.loads(server.stdout.readline())
-    return {**found, **(counted if faults else {})}
+        counted.update(json.loads(server.stdout.readline()))
 
 
-def call(system: str, url: str, count: int) -> dict[str, float]:
-    """The system's figures."""
+def measure(system: str, url: str, count: int) -> dict[str, float]:
+    """One system in a process of its own, a peer in its own environment too."""
     command = [sys.executable, "-m", "benchmarks.generation", "--child", system]
     if system in PEERS:
         command = [str(python_of(system)), "-m", f"benchmarks.peers.{system}"]
@@ -189,18 +192,25 @@ def main() -> None:
     for peer in set(names) & set(PEERS):
         python_of(peer)  # installed before anything is measured
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-    for _ in range(options.repeats):
-        for name in names:
-            runs[name].append(measure(name, options.requests, options.faults))
-    found = {name: medians(runs[name], options.requests) for name in names}
+    if options.faults:
+        for _ in range(options.repeats):
+            with serving(options.faults) as (url, counted):
+                found = measure("ours", url, options.requests)
+            runs["ours"].append({**found, **counted})
+    else:
+        with serving(0.0) as (url, _):
+            for _ in range(options.repeats):
+                for name in names:
+                    runs[name].append(measure(name, url, options.requests))
+    table = {name: medians(runs[name], options.requests) for name in names}
     print(f"{options.requests:,} calls, {IN_FLIGHT} in flight, {LATENCY_S * 1000:.0f} ms each, "
           f"median of {options.repeats}; {platform.processor() or platform.machine()}, "
           f"{os.cpu_count()} cores, Python {platform.python_version()}")  # fmt: skip
     print(f"{'':12} {'wall s':>8} {'CPU s/1000':>11} {'efficiency':>11} {'peak MiB':>9}")
-    for name, at in found.items():
+    for name, at in table.items():
         print(f"{name:12} {at['wall_s']:8.2f} {at['cpu_s_per_1000']:11.3f} "
               f"{at['efficiency']:11.3f} {at['rss_mib']:9.0f}")  # fmt: skip
-    print(json.dumps(found))
+    print(json.dumps(table))
 
 
 if __name__ == "__main__":
