@@ -9,6 +9,7 @@ and how many of them more than once. With faults, that share of the prompts firs
 
 import argparse
 import asyncio
+import contextlib
 import json
 import sys
 from collections import Counter
@@ -69,14 +70,15 @@ class Server:
             return web.Response(status=503)
         if fault == "broken":
             return _json(b'{"choices": [{')
-        assert request.transport is not None
         if fault == "slow":
             response = web.StreamResponse(headers={"Content-Type": "application/json"})
             await response.prepare(request)
-            for _ in range(30):
-                await response.write(b" ")
-                await asyncio.sleep(0.1)
-        request.transport.abort()
+            with contextlib.suppress(ConnectionResetError):  # the client's deadline has passed
+                for _ in range(30):
+                    await response.write(b" ")
+                    await asyncio.sleep(0.1)
+        if request.transport is not None:
+            request.transport.abort()
         return web.Response()
 
 

@@ -1,8 +1,9 @@
 """How many calls at once: found by additive increase and multiplicative decrease.
 
 The limit starts at `start`, doubles each round (as many answers as the limit) until something speaks
-against it, then grows by one a round. A refusal for load (429, 503, 529) or a missed deadline cuts it
-to 0.7, once a round. Where latency doubled and no more came out, it goes back to where more still did
+against it, then grows by one a round. Refusals for load (429, 503, 529) and missed deadlines cut it to 0.7,
+once a round, where they are a tenth of the round and more than one: a server that refuses by chance is not
+asked less for it. Where latency doubled and no more came out, it goes back to where more still did
 (D.-M. Chiu and R. Jain, "Analysis of the Increase and Decrease Algorithms for Congestion Avoidance",
 1989; slow start after V. Jacobson, 1988; latency as a signal after L. Brakmo, "TCP Vegas", 1995).
 """
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 
 FLOOR = 1
 CUT = 0.7
+TOLERATED = 0.1  # of a round may be refused
 SHORTEST_ROUND = 10  # answers that a look at latency stands on at least
 QUEUEING = 2.0  # times the fastest round's latency
 TRIAL, GAIN = 1.1, 1.05  # so many times the calls must bring so many times the output
@@ -48,9 +50,13 @@ class Concurrency:
 
     def refused(self, mark: int, in_flight: int) -> None:
         """A call that started at `mark` was refused for load, or ran into its deadline."""
-        if mark == self._changes:
+        if mark != self._changes:
+            return
+        self._now.refused += 1
+        if self._now.refused >= min(max(2.0, TOLERATED * self._limit), self._limit):
             self._doubling, self._best = False, None
-            self._set(min(self._limit, in_flight) * CUT)
+            asked = in_flight + self._now.refused - 1  # those refused before have left
+            self._set(min(self._limit, asked) * CUT)
 
     def _end_round(self) -> None:
         now = self._now
@@ -85,6 +91,7 @@ class _Round:
     answers: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    refused: int = 0
     saturated: bool = True
 
     def add(self, seconds: float, tokens: int, saturated: bool) -> None:
