@@ -17,6 +17,8 @@ def schema_problem(schema: Any) -> str | None:
         jsonschema.validators.validator_for(schema).check_schema(schema)
     except jsonschema.SchemaError as error:
         return f"it is no JSON schema: {error.message[:200]} (at {error.json_path})"
+    except Exception as error:  # a schema may say anything, and the library raises what it likes
+        return f"it is no JSON schema: {type(error).__name__}: {error}"
     return None
 
 
@@ -26,7 +28,7 @@ def answer_problem(text: str, schema: JsonSchema) -> str | None:
     import referencing.exceptions
 
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         return f"it is not JSON: {error}"
     try:
@@ -34,6 +36,8 @@ def answer_problem(text: str, schema: JsonSchema) -> str | None:
         worst = jsonschema.exceptions.best_match(validator.iter_errors(value))
     except (referencing.exceptions.Unresolvable, RecursionError) as error:
         return f"its schema cannot be followed: {error}"
+    except Exception as error:  # numbers too great for arithmetic, patterns that are none
+        return f"it cannot be held against its schema: {type(error).__name__}: {error}"
     return None if worst is None else f"{worst.message[:200]} (at {worst.json_path})"
 
 
@@ -50,6 +54,10 @@ def is_closed(schema: Any) -> bool:
         closed = schema.get("additionalProperties") is False
         own = closed and names == set(schema.get("required", []))
     return own and all(map(is_closed, schema.values()))
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number")
 
 
 @lru_cache(maxsize=64)

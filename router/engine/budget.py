@@ -39,6 +39,7 @@ class Budget:
         }
         self._reserved: Counter[Scope] = Counter()
         self._settled = asyncio.Event()
+        self._stopped = False
 
     def left_usd(self, scope: Scope) -> float | None:
         """What of a cap is not spent; calls in flight may still take of it. None without a cap."""
@@ -59,13 +60,21 @@ class Budget:
     async def reserve(self, costs: Iterable[tuple[Iterable[Scope], float]]) -> bool:
         """Sets aside costs in USD, each in its scopes; waits while calls in flight may give enough back.
 
-        False where it could not fit even if every call in flight cost nothing.
+        False where it could not fit even if every call in flight cost nothing, and after `stop`.
         """
         costs = [(tuple(scopes), usd) for scopes, usd in costs]
-        while (taken := self.take(costs)) is None:
+        while not self._stopped:
+            taken = self.take(costs)
+            if taken is not None:
+                return taken
             self._settled.clear()
             await self._settled.wait()
-        return taken
+        return False
+
+    def stop(self) -> None:
+        """Nobody waits any more."""
+        self._stopped = True
+        self._settled.set()
 
     def settle(
         self,

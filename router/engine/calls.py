@@ -5,12 +5,11 @@ Every outcome goes to the ledger without anybody waiting for it.
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 
 from ledger.keys import now_us
 from router.engine.billing import Bill
 from router.engine.gate import Gate, Pace
-from router.engine.lane import OVER_BUDGET, STOPPED, Lane, Terms
+from router.engine.lane import OVER_BUDGET, STOPPED, Lane, Terms, as_call_error
 from router.engine.recording import Context, Outcome, answered, ended
 from router.engine.requests import Work
 from router.teachers.errors import CallError
@@ -51,7 +50,8 @@ class CallLane(Lane):
     def refresh(self) -> None:
         super().refresh()
         self.progress.held_s = self.gate.held_s
-        self.progress.paused = str(self.gate.given_up or "")
+        if self.gate.given_up is not None:
+            self.progress.paused = str(self.gate.given_up)
 
     def cancelled(self, work: Work) -> Outcome:
         outcome = super().cancelled(work)
@@ -92,7 +92,10 @@ class CallLane(Lane):
         wait_s, calls, failures, refusals = 0.0, 0, 0, 0
         while True:
             if not await bill.open():
-                outcomes = [Outcome(work, "over_budget", OVER_BUDGET) for work in works]
+                state, why = (
+                    ("cancelled", STOPPED) if self.stopped else ("over_budget", OVER_BUDGET)
+                )
+                outcomes = [Outcome(work, state, why) for work in works]
                 break
             ticket = await gate.enter(size)
             if ticket is None:
@@ -133,15 +136,11 @@ class CallLane(Lane):
         """One call, within its deadline. Raises CallError, whatever the teacher raises."""
         teacher = self.teacher
         deadline_s = self.terms.settings.deadline_s if teacher.remote else None
-        sampling = self.terms.sampling
-        if sampling.seed is not None:
-            sampling = replace(sampling, seed=sampling.seed + works[0].request.n)
+        sampling = self.terms.sampling.nth(works[0].request.n)
         self.progress.in_flight += len(works)
         try:
             async with asyncio.timeout(deadline_s):
                 return await teacher.answer([work.request.prompt for work in works], sampling)
-        except CallError:
-            raise
         except TimeoutError as error:
             raise CallError(
                 "deadline",
@@ -150,11 +149,7 @@ class CallLane(Lane):
                 charged_usd=None,
             ) from error
         except Exception as error:
-            raise CallError(
-                f"internal_{type(error).__name__}",
-                f"teacher `{teacher.name}` raised {type(error).__name__}: {error}",
-                charged_usd=None,
-            ) from error
+            raise as_call_error(teacher, error) from error.__cause__
         finally:
             self.progress.in_flight -= len(works)
 

@@ -82,6 +82,7 @@ class Lane:
     def stop(self) -> None:
         """Sends nothing any more; calls in flight may end."""
         self._stop.set()
+        self.terms.budget.stop()
 
     def give_up(self, error: CallError) -> None:
         """Ends what is left with the error that keeps the teacher from being asked."""
@@ -108,6 +109,19 @@ class Lane:
             if self.left.pop(outcome.work.key, None) is not None:
                 self.progress.add(outcome)
         self.terms.commits.put(outcomes, self.teacher, context)
+
+
+def as_call_error(teacher: Teacher, error: Exception) -> CallError:
+    """Whatever a teacher raises, as the error of its call."""
+    if isinstance(error, CallError):
+        return error
+    wrapped = CallError(
+        f"internal_{type(error).__name__}",
+        f"teacher `{teacher.name}` raised {type(error).__name__}: {error}",
+        charged_usd=None,
+    )
+    wrapped.__cause__ = error
+    return wrapped
 
 
 def cut_into_chunks(teacher: Teacher, works: Sequence[Work], have: Set[str]) -> list[list[Work]]:

@@ -5,6 +5,7 @@ given, so that a process which dies between two steps neither loses a batch nor 
 """
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from router.teachers.statuses import status_error
 MAX_RESULT_BYTES = 512 * 2**20
 PAGE = 100
 ENDPOINT = "/v1/chat/completions"
+CUSTOM_ID = re.compile(r'"custom_id"\s*:\s*"([0-9a-f]+)"')
 OVER = ("completed", "failed", "expired", "cancelled")
 STATES = (*OVER, "validating", "in_progress", "finalizing", "cancelling")
 
@@ -119,15 +121,20 @@ class BatchApi:
         """A result file, without the lines that cannot be read."""
         response = await self._send("GET", f"/files/{file}/content", b"", "")
         text = self._secret.strike(response.body.decode("utf-8", errors="replace"))
-        found = (self._line(line) for line in text.splitlines())
+        # Not splitlines: it cuts at characters that may stand inside a JSON string.
+        found = (self._line(line) for line in text.split("\n"))
         return [line for line in found if line is not None]
 
     def _line(self, text: str) -> Line | None:
         try:
             value = json.loads(text)
             key, response, error = value["custom_id"], value.get("response"), value.get("error")
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            named = CUSTOM_ID.search(text)
+            error = CallError(
+                "broken_json", "its line is no JSON", state="invalid", charged_usd=None
+            )
+            return Line(named[1], None, error) if named else None
         if not isinstance(key, str):
             return None
         if isinstance(response, dict) and response.get("status_code") == 200:

@@ -4,6 +4,7 @@ Redirects are not followed, TLS is checked, bodies are capped after decompressio
 into one header and nowhere else.
 """
 
+import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -116,9 +117,11 @@ class HttpTeacher:
         return request_body(self.model, prompt, self.system, sampling)
 
     def _read_batched(self, payload: Any, prompt: Prompt, sampling: Sampling) -> Answer:
-        return self._read(
-            payload, fastjson.dumps(payload).decode(), prompt, sampling, self._half_price
-        )
+        try:
+            raw = fastjson.dumps(payload).decode()
+        except UnicodeEncodeError:  # half of a character, which the text will be found to hold
+            raw = json.dumps(payload)
+        return self._read(payload, raw, prompt, sampling, self._half_price)
 
     def _read(
         self, payload: Any, raw: str, prompt: Prompt, sampling: Sampling, price: Price

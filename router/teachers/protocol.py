@@ -6,7 +6,7 @@ Kinds: `local` (weights in this process), `vllm` and `http` (an OpenAI-compatibl
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ledger.keys import now_us
@@ -38,6 +38,10 @@ class Sampling:
     max_tokens: int = 512
     seed: int | None = None
     top_logprobs: int = 0
+
+    def nth(self, n: int) -> "Sampling":
+        """The same for the n-th answer to a prompt: its seed is moved by n."""
+        return self if self.seed is None or n == 0 else replace(self, seed=self.seed + n)
 
     @property
     def key_fields(self) -> dict[str, Any]:
