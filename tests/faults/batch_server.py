@@ -86,6 +86,7 @@ class BatchServer(LoopbackServer):
         self.billed: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
         self.looks = 0
+        self.refuse = False  # the API key
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -99,6 +100,8 @@ class BatchServer(LoopbackServer):
         ]
 
     async def _upload(self, request: web.Request) -> web.StreamResponse:
+        if self.refuse:
+            return web.json_response({"error": {"message": "no such key"}}, status=401)
         form = await request.post()
         file = form["file"]
         assert isinstance(file, web.FileField)
@@ -116,7 +119,7 @@ class BatchServer(LoopbackServer):
         lines = job.output if kind == "output" else job.errors
         if "content" in self.lose:
             return self._reply(request, "content", {})
-        return web.Response(body="\n".join(map(json.dumps, lines)).encode())
+        return web.Response(body=b"\n".join(map(_line, lines)))
 
     async def _create(self, request: web.Request) -> web.StreamResponse:
         wanted = await request.json()
@@ -134,7 +137,9 @@ class BatchServer(LoopbackServer):
         return _page(request, [self._shown(job) for job in self.jobs.values()])
 
     async def _look(self, request: web.Request) -> web.StreamResponse:
-        job = self.jobs[request.match_info["id"]]
+        job = self.jobs.get(request.match_info["id"])
+        if job is None:
+            return web.json_response({"error": {"message": "no such batch"}}, status=404)
         self.looks += 1
         self._move_on(job)
         return self._reply(request, "look", self._shown(job))
@@ -207,6 +212,14 @@ class BatchServer(LoopbackServer):
             assert request.transport is not None
             request.transport.abort()
         return web.json_response(value)
+
+
+def _line(value: dict[str, Any]) -> bytes:
+    """A line as providers write it: UTF-8, escaped only where it must be."""
+    try:
+        return json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return json.dumps(value).encode()
 
 
 def _page(request: web.Request, entries: list[dict[str, Any]]) -> web.StreamResponse:

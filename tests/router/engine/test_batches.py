@@ -3,8 +3,10 @@
 import json
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from ledger.store import Ledger
 from router.engine import GenerateConfig, Purchase, Request, batches, buy, sampling_of
 from router.teachers import TeacherConfig, open_teacher
 from tests.faults.batch_server import BatchServer, Fate
-from tests.faults.server import completion
+from tests.faults.server import FaultServer, completion
 from tests.router.engine import batching, buying
 
 PRICE = {"input_usd_per_million": 0.0, "output_usd_per_million": 1000.0}  # 0.001 USD a token
@@ -139,6 +141,123 @@ def test_earlier_batch_is_taken_in_whatever_is_asked_for_now(ledger: Ledger) -> 
         assert ends(ledger) == {"done": 11}
         assert order(ledger, server).reused == 10
     assert set(server.billed.values()) == {1}
+
+
+@pytest.mark.parametrize(
+    "text", ["a\u2028b", "a\u2029b", "a\x85b", "a\x1cb", "naïve 日本 \U0001f600"]
+)
+def test_answer_with_a_separator_inside_is_one_answer(ledger: Ledger, text: str) -> None:
+    with BatchServer(rule=lambda prompt, n: completion(text)) as server:
+        assert order(ledger, server, n=3).states == {"done": 3}
+    assert set(server.billed.values()) == {1}
+    assert ledger.rows("SELECT DISTINCT text FROM sample_text") == [(text,)]
+
+
+def test_strange_answer_ends_its_own_request_and_no_other(ledger: Ledger) -> None:
+    strange = {"prompt 1": completion("half \ud800"), "prompt 2": {"choices": 5}}
+    with BatchServer(rule=lambda prompt, n: strange.get(prompt)) as server:
+        order(ledger, server, n=5)
+    assert ends(ledger) == {"done": 3, "not_unicode": 1, "wrong_model": 1}
+
+
+def test_batch_that_the_provider_forgot_is_told_and_asked_anew(ledger: Ledger) -> None:
+    with BatchServer(fates=["stuck"]) as server:
+        stop = threading.Timer(0.7, signal.raise_signal, [signal.SIGINT])
+        stop.start()
+        with pytest.raises(KeyboardInterrupt):
+            order(ledger, server)
+        server.jobs.clear()
+        assert "does not know batch" in order(ledger, server).failures["batch_gone"].example
+        assert order(ledger, server).states == {"done": 10}
+
+
+def test_earlier_batch_counts_against_the_cap_by_what_it_was_asked_for(ledger: Ledger) -> None:
+    price = {"price": PRICE, "budget_usd": 0.30}
+    long = completion("x")
+    long["usage"]["completion_tokens"] = 100
+    with BatchServer(
+        fates=["stuck"], rule=lambda prompt, n: long if prompt < "prompt 4" else None
+    ) as server:
+        stop = threading.Timer(0.7, signal.raise_signal, [signal.SIGINT])
+        stop.start()
+        with pytest.raises(KeyboardInterrupt):
+            order(ledger, server, n=4, max_tokens=100, **price)
+        next(iter(server.jobs.values())).fate = "completed"
+        order(ledger, server, n=40, first=50, max_tokens=5, **price)
+    spent = ledger.rows("SELECT sum(cost_usd) FROM request")[0][0]
+    assert spent <= 0.30
+
+
+def test_answer_cut_off_by_a_cap_that_was_raised_is_bought_again(ledger: Ledger) -> None:
+    cut = completion("cut", "length")
+    with BatchServer(fates=["stuck"], rule=lambda prompt, n: cut if n == 1 else None) as server:
+        stop = threading.Timer(0.7, signal.raise_signal, [signal.SIGINT])
+        stop.start()
+        with pytest.raises(KeyboardInterrupt):
+            order(ledger, server, n=2)
+        next(iter(server.jobs.values())).fate = "completed"
+        order(ledger, server, n=2, max_tokens=50)
+        assert ends(ledger) == {"done": 2}
+
+
+def test_several_batches_are_under_way_at_once(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "MAX_REQUESTS", 4)
+    with BatchServer() as server:
+        assert order(ledger, server, n=12).states == {"done": 12}
+        assert [len(job.lines) for job in server.jobs.values()] == [4, 4, 4]
+    began = "SELECT count(*) FROM provider_batch WHERE state = 'started' AND id < "
+    assert ledger.rows(f"{began} (SELECT min(id) FROM provider_batch WHERE state = 'over')") == [
+        (3,)
+    ]
+
+
+def test_answers_to_one_prompt_are_drawn_apart(ledger: Ledger) -> None:
+    prompt = Prompt.of("?")
+    ledger.put_all(prompt.rows("test"))
+    settings = GenerateConfig(max_tokens=8, temperature=0.7, seed=3)
+    with BatchServer() as server:
+        config = TeacherConfig(http="m", url=server.url, licence="MIT", batch=True)
+        buy(
+            [Request(prompt, "t", n) for n in range(3)],
+            {"t": open_teacher("t", config, Path())},
+            ledger,
+            sampling_of(settings),
+            settings,
+            stage="generate",
+            run="r",
+        )
+        seeds = [line["body"]["seed"] for line in server.jobs["batch-0"].lines]
+    assert sorted(seeds) == [3, 4, 5]
+
+
+@pytest.mark.parametrize("fate", ["refused", "stuck"])
+def test_teacher_by_batch_holds_no_other_ones_budget_back(ledger: Ledger, fate: str) -> None:
+    """Refused: its key, at the upload. Stuck: its batch, and somebody presses Ctrl-C."""
+    prompts = [Prompt.of(f"prompt {i}") for i in range(4)]
+    ledger.put_all([row for prompt in prompts for row in prompt.rows("test")])
+    settings = GenerateConfig(max_tokens=8, deadline_s=5.0, budget_usd=0.018)
+    with BatchServer(fates=["stuck"]) as server, FaultServer(delay_s=0.3) as calls:
+        if fate == "refused":
+            server.refuse = True
+        else:
+            threading.Timer(1.0, signal.raise_signal, [signal.SIGINT]).start()
+        common: dict[str, Any] = {"http": "m", "licence": "MIT", "price": PRICE}
+        configs = {
+            "batch": TeacherConfig(**common, url=server.url, batch=True),
+            "calls": TeacherConfig(**common, url=calls.url, max_in_flight=2, revision="2"),
+        }
+        teachers = {name: open_teacher(name, config, Path()) for name, config in configs.items()}
+        requests = [Request(prompt, name) for prompt in prompts for name in teachers]
+        expected = pytest.raises(KeyboardInterrupt) if fate == "stuck" else nullcontext()
+        began = time.monotonic()
+        with expected:
+            buy(requests, teachers, ledger, sampling_of(settings), settings, stage="g", run="r")
+        assert time.monotonic() - began < 8
+        if fate == "refused":
+            assert ends(ledger)["unauthorised"] == 4
+            assert ends(ledger)["done"] >= 2
 
 
 @pytest.mark.parametrize(
