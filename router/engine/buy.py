@@ -25,7 +25,7 @@ from router.engine.parcels import Parcel, open_parcels, refuse_open
 from router.engine.progress import Progress, Purchase, summary
 from router.engine.recording import Commits, Context
 from router.engine.requests import Request, Work, finished, keyed
-from router.engine.room import Room, needs_room, rank
+from router.engine.room import Room, in_turn, needs_room
 from router.teachers.protocol import Sampling, Teacher, register
 
 OnProgress = Callable[[Progress], None]
@@ -184,12 +184,12 @@ class _Buyer:
     async def _buy_side_by_side(self) -> None:
         room = Room()
         elsewhere = [lane for lane in self.lanes if not needs_room(lane.teacher)]
-        here = [lane for lane in self.lanes if needs_room(lane.teacher)]
+        here = {lane.teacher: lane for lane in self.lanes if needs_room(lane.teacher)}
         async with asyncio.TaskGroup() as group:
             for lane in elsewhere:
                 group.create_task(lane.buy())
-            for lane in sorted(here, key=lambda lane: rank(lane.teacher)):
-                group.create_task(self._buy_in_turn(lane, room))
+            for teacher in in_turn(list(here)):
+                group.create_task(self._buy_in_turn(here[teacher], room))
 
     async def _buy_in_turn(self, lane: Lane, room: Room) -> None:
         async with room.turn(lane.teacher):

@@ -63,7 +63,7 @@ class Lane:
         stopping = asyncio.ensure_future(self._stop.wait())
         try:
             await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
-            if starting.done():
+            if starting.done() and not starting.cancelled():
                 starting.result()
                 return True
         except CallError as error:

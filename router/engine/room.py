@@ -38,32 +38,36 @@ class Room:
     """Turns on one machine, in the order in which they are asked for."""
 
     def __init__(self) -> None:
-        self._busy: dict[Teacher, Need] = {}
+        self._busy: list[Teacher] = []
         self._queue = asyncio.Lock()
         self._freed = asyncio.Event()
 
     @contextlib.asynccontextmanager
     async def turn(self, teacher: Teacher) -> AsyncIterator[None]:
         """A teacher's turn: it fits beside whatever else is on the machine."""
-        need = Need.of(teacher)
         async with self._queue:
-            while not fit([need, *self._busy.values()]):
+            while not fit(_needs([teacher, *self._busy])):
                 self._freed.clear()
                 await self._freed.wait()
-            await self._make_room(need, teacher.server)
-            self._busy[teacher] = need
+            await self._make_room([teacher, *self._busy])
+            self._busy.append(teacher)
         try:
             yield
         finally:
-            del self._busy[teacher]
+            self._busy.remove(teacher)
             self._freed.set()
 
-    async def _make_room(self, need: Need, own: ModelServer | None) -> None:
+    async def _make_room(self, asked: Sequence[Teacher]) -> None:
         """Stops servers that nobody asks now, the longest running first, until there is room."""
-        asked = [teacher.server for teacher in self._busy]
-        idle = [s for s in ModelServer.started if s is not own and s not in asked]
-        while idle and not fit([need, *self._busy.values(), *map(Need.of_server, idle)]):
+        servers = [teacher.server for teacher in asked]
+        idle = [server for server in ModelServer.started if server not in servers]
+        while idle and not fit([*_needs(asked), *map(Need.of_server, idle)]):
             await asyncio.to_thread(idle.pop(0).stop)
+
+
+def _needs(teachers: Sequence[Teacher]) -> list[Need]:
+    """What teachers take together; those of one server take its share once."""
+    return list({id(teacher.server or teacher): Need.of(teacher) for teacher in teachers}.values())
 
 
 def fit(needs: Sequence[Need]) -> bool:
@@ -81,8 +85,13 @@ def needs_room(teacher: Teacher) -> bool:
     return teacher.server is not None or not teacher.remote
 
 
-def rank(teacher: Teacher) -> int:
-    """The order of turns: those whose server runs, the other servers, models in this process."""
-    if teacher.server is None:
-        return 2
-    return 0 if teacher.server.is_running else 1
+def in_turn(teachers: Sequence[Teacher]) -> list[Teacher]:
+    """Those whose server runs, then the other servers, each with all that ask it, then models here."""
+    servers = list(dict.fromkeys(teacher.server for teacher in teachers))
+
+    def place(teacher: Teacher) -> tuple[int, int]:
+        if teacher.server is None:
+            return 2, 0
+        return 0 if teacher.server.is_running else 1, servers.index(teacher.server)
+
+    return sorted(teachers, key=place)

@@ -29,6 +29,7 @@ ONLY_FOR = {
 }
 FOR_OWN_SERVER = ("args", "command", "gpus")
 OWN_ARGUMENTS = ("--host", "--model", "--served-model-name", "--api-key", "--revision")
+SHARE_FLAG, SHARE = "--gpu-memory-utilization", 0.9  # vLLM's own default
 START_IN_FLIGHT, MOST_IN_FLIGHT = 16, 128
 # LiteLLM provider -> the variables that may hold its key.
 PROVIDER_KEYS = {
@@ -179,11 +180,34 @@ class TeacherConfig(Section):
             raise ValueError(
                 f"`{given[0]}` is for a server that Tutelage starts: leave out `url`, or `{given[0]}`"
             )
-        if taken := [a for a in self.args if a.split("=")[0] in OWN_ARGUMENTS]:
-            raise ValueError(f"`args` must not hold {taken[0]}: Tutelage sets it itself")
+        _check_options(dict(self.options))
         if self.url is not None:
             _check_url(self.url)
         return self
+
+    @property
+    def options(self) -> list[tuple[str, str]]:
+        """The names in `args`, as vLLM spells them, and the words that follow each."""
+        found: list[tuple[str, str]] = []
+        for word in self.args:
+            if word.startswith("-") or not found:
+                name, _, value = word.partition("=")
+                found.append((name.replace("_", "-"), value))
+            else:
+                name, value = found[-1]
+                found[-1] = (name, f"{value} {word}".strip())
+        return found
+
+    @property
+    def gpu_share(self) -> float:
+        """The share of a GPU's memory that an own server takes."""
+        return float(dict(self.options).get(SHARE_FLAG, SHARE))
+
+    @property
+    def port(self) -> int | None:
+        """The port that `args` fix for an own server."""
+        given = dict(self.options).get("--port")
+        return int(given) if given else None
 
     def filled(self) -> dict[str, Any]:
         """The section with every default that its kind reads, as JSON can hold it."""
@@ -223,6 +247,22 @@ class TeacherConfig(Section):
     def model(self) -> str:
         """The model as the recipe names it."""
         return str(getattr(self, self.kind))
+
+
+def _check_options(options: dict[str, str]) -> None:
+    if taken := [name for name in options if name in OWN_ARGUMENTS]:
+        raise ValueError(f"`args` must not hold {taken[0]}: Tutelage sets it itself")
+    for name, least, most in ((SHARE_FLAG, 0.0, 1.0), ("--port", 0, 65_535)):
+        value = options.get(name)
+        try:
+            fine = value is None or least < float(value) <= most
+            fine = fine and (name != "--port" or value is None or value.isdecimal())
+        except ValueError:
+            fine = False
+        if not fine:
+            raise ValueError(
+                f"`args`: {name} must be above {least:g} and at most {most:g}, not {value!r}"
+            )
 
 
 def _check_url(url: str) -> None:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import psutil
+
 from ledger.keys import content_key
 from router.teachers import supervisor
 from router.teachers.connections import Client
@@ -41,20 +43,32 @@ class Served:
 
 
 class ModelServer:
-    """One teacher's server.
+    """A server, of one teacher or of several that ask the same model.
 
     `share` is of a GPU's memory, on `gpus` or on all. Methods are for one event loop at a time.
     """
 
     started: ClassVar[list["ModelServer"]] = []  # by this process, running or idle
+    _known: ClassVar[dict[str, "ModelServer"]] = {}  # by what they serve
 
     def __init__(
-        self, teacher: str, served: Served, *, share: float, gpus: Sequence[int] | None, log: Path
+        self, served: Served, *, share: float, gpus: Sequence[int] | None, log: Path
     ) -> None:
-        self.teacher, self.served, self.log = teacher, served, log
+        self.served, self.log = served, log
         self.share, self.gpus = share, gpus
         self.url: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._starting: asyncio.Task[None] | None = None
+
+    @classmethod
+    def of(
+        cls, served: Served, *, share: float, gpus: Sequence[int] | None, log: Path
+    ) -> "ModelServer":
+        """The one server in this process that serves this."""
+        key = content_key([served.command, served.name, served.path, served.port, gpus])
+        if key not in cls._known:
+            cls._known[key] = cls(served, share=share, gpus=gpus, log=log)
+        return cls._known[key]
 
     @property
     def is_running(self) -> bool:
@@ -62,10 +76,20 @@ class ModelServer:
         return self._process is not None and self._process.poll() is None
 
     async def start(self) -> None:
-        """Returns when the model is served, at `url`. Raises CallError, class `server_died`."""
-        if self.is_running:
-            return
-        self.url = None
+        """Returns when the model is served, at `url`. Raises CallError, class `server_died`.
+
+        Of several that wait, one starts it; when that one is cancelled, so is the start.
+        """
+        if self._starting is None or self._starting.done():
+            if self.is_running:
+                return
+            self._starting = asyncio.create_task(self._find_or_start())
+            await self._starting
+        else:
+            await asyncio.shield(self._starting)
+
+    async def _find_or_start(self) -> None:
+        self.url, self._process = None, None
         for port in self._ports():
             serves = await self._serves(port)
             if serves is None:
@@ -76,7 +100,7 @@ class ModelServer:
         place = f"port {self.served.port} is" if self.served.port else "all ports tried are"
         raise CallError(
             "server_died",
-            f"the server of teacher `{self.teacher}` was not started, since {place} taken by something "
+            f"the server of `{self.served.name}` was not started, since {place} taken by something "
             f"that does not serve {self.served.name}: end that, or give another `--port` in `args:`",
             fatal=True,
         )
@@ -102,7 +126,7 @@ class ModelServer:
         told = "\n".join(f"  {line}" for line in lines)
         return CallError(
             "server_died",
-            f"the server of teacher `{self.teacher}` ended with exit code {code}"
+            f"the server of `{self.served.name}` ended with exit code {code}"
             f"{f' ({cause})' if cause else ''}. The last lines of {self.log}:\n{told}",
             fatal=True,
             charged_usd=None,
@@ -115,7 +139,7 @@ class ModelServer:
             log.write(f"\n$ {' '.join(command)}\n".encode())
             log.flush()
             self._process = subprocess.Popen(
-                [sys.executable, supervisor.__file__, *command],
+                [sys.executable, "-P", supervisor.__file__, *command],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -128,6 +152,8 @@ class ModelServer:
         except BaseException:
             await asyncio.to_thread(self.stop)
             raise
+        if not await asyncio.to_thread(_listens, self._process, port):
+            await asyncio.to_thread(self.stop)  # somebody else's was faster, and serves the same
 
     async def _until_it_serves(self, port: int) -> None:
         loop = asyncio.get_running_loop()
@@ -138,7 +164,7 @@ class ModelServer:
             if loop.time() > until:
                 raise CallError(
                     "server_died",
-                    f"the server of teacher `{self.teacher}` does not answer after {START_S / 60:.0f} "
+                    f"the server of `{self.served.name}` does not answer after {START_S / 60:.0f} "
                     f"minutes (its log: {self.log}): start it by hand, and give its `url:`",
                     fatal=True,
                 )
@@ -174,6 +200,19 @@ class ModelServer:
     def _last_lines(self) -> list[str]:
         lines = self.log.read_text("utf-8", errors="replace").splitlines()
         return [line for line in lines if line.strip()][-LAST_LINES:]
+
+
+def _listens(process: "subprocess.Popen[bytes]", port: int) -> bool:
+    """Whether a process, or one that it has started, is who listens at a port; True if nobody may say."""
+    try:
+        parent = psutil.Process(process.pid)
+        family = [parent, *parent.children(recursive=True)]
+        sockets = [socket for one in family for socket in one.net_connections("tcp")]
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return process.poll() is None
+    return any(s.laddr and s.laddr.port == port and s.status == "LISTEN" for s in sockets)
 
 
 def stop_servers() -> None:

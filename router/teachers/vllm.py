@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ledger.keys import folder_hash, teacher_key
@@ -15,7 +15,6 @@ from router.teachers.protocol import Answer, Sampling
 from router.teachers.server import ModelServer, Served
 
 PROGRAM = "vllm"
-SHARE_FLAG, SHARE = "--gpu-memory-utilization", 0.9  # vLLM's own default
 # Arguments that say how a model is served and not what it answers; all others are in a teacher's key.
 NEUTRAL = frozenset((
     "--port", "--gpu-memory-utilization", "--max-num-seqs", "--max-num-batched-tokens", "--max-model-len",
@@ -37,21 +36,23 @@ class VllmTeacher(HttpTeacher):
         self._folder = folder.resolve() if folder.is_dir() else None
         if self._folder is None and self.model.startswith((".", "/", "~")):
             raise TeacherUnavailable(f"teacher `{name}`: there is no folder {folder}")
-        options = _options(config.args)
         if self._folder is not None:  # wherever it lies, it is the same teacher
             self.revision = folder_hash(self._folder, IDENTITY)
+        options = config.options
         self.key = teacher_key(
             model="" if self._folder else self.model,
             revision=self.revision,
             kind=self.kind,
-            quantisation=" ".join(o for o in options if o.split("=")[0] not in NEUTRAL),
+            quantisation=" ".join(
+                f"{name}={value}" if value else name
+                for name, value in options
+                if name not in NEUTRAL
+            ),
             system=self.system or "",
         )
-        given = dict(option.split("=", 1) for option in options if "=" in option)
-        self._server = ModelServer(
-            name,
-            self._served(base_dir, options, given),
-            share=float(given.get(SHARE_FLAG, SHARE)),
+        self._server = ModelServer.of(
+            self._served(base_dir),
+            share=config.gpu_share,
             gpus=config.gpus,
             log=log_dir / f"vllm-{name}.log",
         )
@@ -88,31 +89,19 @@ class VllmTeacher(HttpTeacher):
         assert self.server.url is not None, "its server was not started"
         return self.server.url
 
-    def _served(self, base_dir: Path, options: Sequence[str], given: Mapping[str, str]) -> Served:
+    def _served(self, base_dir: Path) -> Served:
         config = self._config
         program, *more = config.command or [PROGRAM]
         if os.sep in program:
-            program = str(base_dir / program)
+            program = str((base_dir / Path(program).expanduser()).resolve())
         model = str(self._folder or self.model)
         command = [program, *more, "serve", model, "--served-model-name", self.model]
         if config.revision and self._folder is None:
             command += ["--revision", config.revision]
-        if "--load-format" not in given:  # never a pickle
+        if "--load-format" not in dict(config.options):  # never a pickle
             command += ["--load-format", "safetensors"]
         quiet = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
         if config.gpus is not None:
             quiet["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, config.gpus))
-        port = int(given["--port"]) if "--port" in given else None
-        rest = [option for option in options if not option.startswith("--port=")]
-        return Served((*command, *rest), self.model, model, port, {**os.environ, **quiet})
-
-
-def _options(arguments: Sequence[str]) -> list[str]:
-    """Arguments as `--name=value` or `--name`, whichever way they were written."""
-    options: list[str] = []
-    for argument in arguments:
-        if argument.startswith("-") or not options or "=" in options[-1]:
-            options.append(argument)
-        else:
-            options[-1] += f"={argument}"
-    return options
+        environment = {**os.environ, **quiet}
+        return Served((*command, *config.args), self.model, model, config.port, environment)

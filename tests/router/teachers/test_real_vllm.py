@@ -83,10 +83,11 @@ def test_started_served_adopted_and_stopped(ledger: Ledger, tmp_path: Path) -> N
     assert all(texts.values())
     processes = served(model)
     assert len(processes) > 2  # supervisor, server, engine
-    again = make("other-name", model, tmp_path)
-    asyncio.run(again.server.start())
-    assert again.server.url == first.server.url
-    assert not again.server.is_running  # it is the first one's
+    server = first.server
+    other = ModelServer(server.served, share=server.share, gpus=None, log=server.log)
+    asyncio.run(other.start())  # as another process would
+    assert other.url == server.url
+    assert not other.is_running  # it is the first one's
     stop_servers()
     assert not any(process.is_running() for process in processes)
 
@@ -98,7 +99,7 @@ def test_two_that_do_not_fit_take_turns(ledger: Ledger, tmp_path: Path) -> None:
     for file in model.iterdir():
         (twin / file.name).hardlink_to(file)
     order(ledger, [make("a", model, tmp_path, 0.7), make("b", twin, tmp_path, 0.7, "Be brief.")])
-    assert [server.teacher for server in ModelServer.started] == ["b"]
+    assert [server.served.path for server in ModelServer.started] == [str(twin)]
     assert not served(model)
     assert served(twin)
 

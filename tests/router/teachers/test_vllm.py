@@ -58,6 +58,10 @@ def managed(name: str, config: TeacherConfig, folder: Path) -> VllmTeacher:
     return opened
 
 
+def twin(server: ModelServer) -> ModelServer:
+    return ModelServer(server.served, share=server.share, gpus=server.gpus, log=server.log)
+
+
 def lives(diary: Path) -> list[str]:
     """The names of the servers that were started, in order."""
     return [json.loads(line)[0].split("/")[1] for line in diary.read_text().splitlines()]
@@ -144,13 +148,38 @@ def test_teachers_on_their_own_gpus_need_no_turns(ledger: Ledger, make: Make, di
 def test_server_that_runs_already_is_adopted_and_left_alone(
     ledger: Ledger, make: Make, diary: Path
 ) -> None:
-    first, second = make("a"), make("a")
-    asyncio.run(first.server.start())
-    assert order(ledger, [second]).states == {"done": 3}
-    assert second.server.url == first.server.url
-    second.server.stop()
-    assert first.server.is_running
+    teacher = make("a")
+    other = twin(teacher.server)  # as another process would have it
+    asyncio.run(other.start())
+    assert order(ledger, [teacher]).states == {"done": 3}
+    assert teacher.server.url == other.url
+    teacher.server.stop()
+    assert other.is_running
     assert lives(diary) == ["a"]
+
+
+@pytest.mark.parametrize("share", [0.4, 0.9])
+def test_teachers_of_one_model_share_its_server(
+    ledger: Ledger, make: Make, diary: Path, share: float
+) -> None:
+    teachers = [make("a", share), make("b", share), make("a", share, system="Be brief.")]
+    teachers[2].name = "c"
+    for words in ("hello", "more"):
+        assert order(ledger, teachers, words).states == {"done": 9}
+    assert sorted(lives(diary)) == (["a", "b"] if share == 0.4 else ["a", "a", "b"])
+
+
+def test_two_starts_at_one_port_end_with_one_server(make: Make, diary: Path) -> None:
+    one = make("a").server
+    other = twin(one)
+
+    async def both() -> None:
+        await asyncio.gather(one.start(), other.start())
+
+    asyncio.run(both())
+    assert sorted([one.is_running, other.is_running]) == [False, True]
+    assert one.death() is None
+    assert other.death() is None
 
 
 def test_server_of_another_model_or_quantisation_is_not_adopted(make: Make, diary: Path) -> None:
@@ -172,6 +201,7 @@ def test_server_that_dies_at_its_start_shows_its_last_lines_and_others_go_on(
 ) -> None:
     purchase = order(ledger, [make("bad", 0.4, "--fails"), make("good")])
     assert purchase.states == {"done": 3, "failed": 3}
+    assert list(purchase.paused) == ["bad"]
     told = purchase.failures["server_died"].example
     assert "exit code 3" in told
     assert "ValueError: this model has no such architecture" in told
@@ -198,11 +228,24 @@ def test_args_say_nothing_that_is_ours_to_say() -> None:
         TeacherConfig(vllm="m", licence="MIT", args=["--host=0.0.0.0"])
     with pytest.raises(ValueError, match="`args` is for a server that Tutelage starts"):
         TeacherConfig(vllm="m", licence="MIT", url="http://127.0.0.1:1/v1", args=["-x"])
+    for wrong in ("--gpu_memory_utilization 90", "--port abc", "--gpu-memory-utilization much"):
+        with pytest.raises(ValueError, match="must be above 0"):
+            TeacherConfig.model_validate({"vllm": "m", "licence": "MIT", "args": wrong})
+    with pytest.raises(ValueError, match="must not hold --api-key"):
+        TeacherConfig(vllm="m", licence="MIT", args=["--api_key=x"])
     written = TeacherConfig.model_validate(
         {"vllm": "m", "licence": "MIT", "args": "--a 1 --b", "command": "env X=1 vllm"}
     )
     assert written.args == ["--a", "1", "--b"]
     assert written.command == ["env", "X=1", "vllm"]
+
+
+def test_arguments_reach_the_program_word_for_word(make: Make, tmp_path: Path) -> None:
+    words = ("--lora-modules", "a=b", "c=d", "--sizes", "1", "2", "4")
+    command = make("a", 0.4, *words).server.served.command
+    assert command[-7:] == words
+    config = TeacherConfig(vllm="m", licence="MIT", command=["./vllm"])
+    assert managed("v", config, tmp_path).server.served.command[0] == str(tmp_path / "vllm")
 
 
 def test_how_a_model_is_served_is_not_in_its_key(make: Make) -> None:
