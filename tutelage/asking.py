@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ledger.errors import InputError
 from ledger.prompts import Prompt
-from tutelage.auditing import visible
+from tutelage.visible import visible
 from tutelage.workspace import Workspace, open_run, require_stage
 
 if TYPE_CHECKING:
@@ -30,16 +30,14 @@ class Explained:
 
     def lines(self) -> list[Any]:
         """For the terminal."""
-        from rich.markup import escape
-
         label, route = self.explanation.label, self.explanation.route
         doubt = "" if label.task == label.best_task else f" (nearest: {label.best_task})"
         return [
-            f"task     {escape(label.task)}, probability {label.probability:.3f}{escape(doubt)}",
-            f"teacher  {escape(route.teacher)}: {escape(route.reason)}",
+            f"task     {label.task}, probability {label.probability:.3f}{doubt}",
+            f"teacher  {route.teacher}: {route.reason}",
             "nearest examples",
             *(
-                f"  {n.similarity:.3f}  {escape(n.task)}: {escape(visible(n.text)[:100])}"
+                f"  {n.similarity:.3f}  {n.task}: {visible(n.text)[:100]}"
                 for n in self.explanation.neighbours
             ),
         ]
@@ -62,13 +60,11 @@ class Asked:
 
     def lines(self) -> list[Any]:
         """For the terminal."""
-        from rich.markup import escape
-
         lines = [f"task {self.task} (probability {self.probability:.3f}), teacher {self.teacher}"]
         for name, answer in self.answers.items():
             lines += ["", f"{name} ({self.seconds[name]:.2f} s)"]
             lines += [f"  {visible(line)}" for line in answer.splitlines() or ["(nothing)"]]
-        return [escape(line) for line in lines]
+        return list(lines)
 
 
 def explain_route(run: Path, prompt: str) -> Explained:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ledger.errors import InputError
 from ledger.lineage import find_sample, sample_story, student_lineage, teacher_lineage
+from tutelage.visible import visible
 from tutelage.workspace import open_run
 
 INDENT = "  "
@@ -78,9 +79,3 @@ def as_lines(record: Any, indent: str = "") -> Iterator[str]:
                 yield from as_lines(value, indent)
             else:
                 yield f"{indent}{visible(value)}"
-
-
-def visible(value: Any) -> str:
-    """Text of a model may hold escape codes; a terminal must show them, not obey them."""
-    text = str(value)
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

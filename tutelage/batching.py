@@ -97,7 +97,14 @@ def cancel_batches(run: Path, watch: Watch | None = None) -> Batches:
     holder = workspace.ledger.holder()
     if holder:
         found = _at_providers(workspace, teachers, cancel=True)
-        return Batches(found, f"process {holder['pid']} takes in what was answered by now")
+        called = sum(batch.state == "cancelling" for batch in found)
+        note = f"{called:,} batches called off; process {holder['pid']} takes in what they answered by now"
+        if not found:
+            note = (
+                f"process {holder['pid']} is at work, and no batch of it is in the ledger yet: ask again "
+                "in some seconds"
+            )
+        return Batches(found, note)
     watch.stage_begins("batches", "calling off")
     with workspace.ledger.writing("batches --cancel"):
         purchase = call_off(
@@ -126,12 +133,11 @@ def _at_providers(
     from router.engine import at_providers
 
     ledger = workspace.ledger
-    if ledger.waiting() and not ledger.holder():
-        with ledger.writing("batches"):
-            ledger.fold()
+    workspace.fold_if_free()
     if not ledger.database.exists():
         return []
     for teacher in teachers:
         teacher.require_ready()
-    found = asyncio.run(at_providers(ledger, teachers, cancel=cancel))
+    deadline_s = workspace.recipe.generate.deadline_s
+    found = asyncio.run(at_providers(ledger, teachers, deadline_s=deadline_s, cancel=cancel))
     return [BatchStatus.of(one) for one in found]

@@ -1,6 +1,6 @@
 """Buying answers for a stage, with the engine's progress drawn by the watcher."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ledger.errors import TutelageError
@@ -22,9 +22,10 @@ PAUSED = 4  # exit code of a run in which a teacher was given up
 class AnswersMissing(TutelageError):
     """Requests ended without an answer, and the run cannot go on without these."""
 
-    def __init__(self, message: str, purchase: "Purchase") -> None:
+    def __init__(self, message: str, paused: Collection[str]) -> None:
+        """`paused` names the teachers that were given up on the way."""
         super().__init__(message)
-        if purchase.paused:
+        if paused:
             self.exit_code = PAUSED
 
 
@@ -80,13 +81,11 @@ def require_teachers(
     asked = dict.fromkeys(request.teacher for request in requests)
     silent = [name for name in asked if not any(teacher == name for _, teacher, _ in found)]
     if silent:
-        failures = purchase.failures.items()
-        own = [pair for pair in failures if pair[1].teacher == silent[0]] or list(failures)
-        why = f" ({own[0][0]}: {own[0][1].example})" if own else ""
+        why = _why(purchase, silent[0])
         raise AnswersMissing(
-            f"{stage}: teacher {silent[0]} answered none of its prompts{why}. What was bought is "
-            "kept: mend the cause and run again, or take the teacher out of the recipe.",
-            purchase,
+            f"{stage}: teacher {silent[0]} answered none of its prompts{why}. What was bought is kept: mend "
+            "the cause and run again, or take the teacher out of the recipe.",
+            purchase.paused,
         )
 
 
@@ -97,13 +96,18 @@ def require_all(
     missing = [r for r in requests if (r.prompt.key, r.teacher, r.n) not in found]
     if not missing:
         return
-    why = next(iter(purchase.failures.items()), None)
-    reason = f" ({why[0]}: {why[1].example})" if why else ""
+    teacher = missing[0].teacher
     raise AnswersMissing(
         f"{stage}: {len(missing)} of {len(requests)} answers are missing, such as one of "
-        f"{missing[0].teacher}{reason}. What was bought is kept: mend the cause and run again.",
-        purchase,
+        f"{teacher}{_why(purchase, teacher)}. What was bought is kept: mend the cause and run again.",
+        purchase.paused,
     )
+
+
+def _why(purchase: "Purchase", teacher: str) -> str:
+    """A teacher's first failure, in brackets."""
+    own = next(iter(purchase.failures_of.get(teacher, {}).items()), None)
+    return f" ({own[0]}: {own[1].example})" if own else ""
 
 
 def purchase_figures(workspace: Workspace, stage: str, purchase: "Purchase") -> dict[str, Any]:
@@ -123,9 +127,11 @@ def cost_usd(workspace: Workspace, stage: str) -> float:
 
 def tell_failures(watch: Watch, purchase: "Purchase") -> None:
     """Tells how many requests failed of what, each with an example."""
-    for failure in sorted(purchase.failures):
-        worst = purchase.failures[failure]
-        watch.note(f"{worst.count} x {worst.teacher}: {worst.state} ({failure}): {worst.example}")
+    for name, failures in purchase.failures_of.items():
+        for error_class, failure in sorted(failures.items()):
+            watch.note(
+                f"{failure.count:,} x {name}: {failure.state} ({error_class}): {failure.example}"
+            )
     for name, reason in purchase.paused.items():
         watch.note(f"{name} is paused, the others went on: {reason.splitlines()[0]}")
 

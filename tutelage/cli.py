@@ -117,7 +117,7 @@ def run_command(
     try:
         with _watching(silent=as_json) as watch:
             if retry is not None:
-                states = retry.split(",")
+                states = [state.strip() for state in retry.split(",")]
                 result = retry_recipe(recipe, states, seed=seed, run=run, watch=watch)
             else:
                 result = run_recipe(recipe, until=until, seed=seed, run=run, watch=watch)
@@ -127,7 +127,7 @@ def run_command(
     if as_json:
         print(json.dumps(result, indent=2, ensure_ascii=False))
     if result["paused"]:
-        _paused(recipe, result["paused"])
+        _paused(run or str(recipe), result["paused"])
         raise typer.Exit(PAUSED)
 
 
@@ -267,8 +267,9 @@ def audit_sql(
     as_json: AsJson = False,
 ) -> None:
     """Ask the ledger anything in SQL; read-only, and sealed off from this machine's files."""
-    from tutelage.auditing import as_records, visible
+    from tutelage.auditing import as_records
     from tutelage.auditing import audit_sql as look
+    from tutelage.visible import visible
 
     columns, rows = look(run, query)
     if as_json:
@@ -311,8 +312,9 @@ def main() -> None:
         app()
     except TutelageError as error:
         from tutelage.terminal import stderr_console
+        from tutelage.visible import visible_lines
 
-        stderr_console().print(str(error), style="red", markup=False)
+        stderr_console().print(visible_lines(error), style="red", markup=False)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -326,10 +328,13 @@ def _show(record: dict[str, Any], as_json: bool, lines: Callable[[], list[Any]])
         print(json.dumps(record, indent=2, ensure_ascii=False))
         return
     from tutelage.terminal import stdout_console
+    from tutelage.visible import visible
 
     console = stdout_console()
     for line in lines():
-        console.print(line, soft_wrap=True)
+        console.print(
+            visible(line) if isinstance(line, str) else line, soft_wrap=True, markup=False
+        )
 
 
 def _show_record(record: Any, as_json: bool) -> None:
@@ -358,13 +363,13 @@ def _watching(*, silent: bool) -> Iterator[Any]:
         watch.stop()
 
 
-def _paused(recipe: Path, teachers: list[str]) -> None:
+def _paused(run: str, teachers: list[str]) -> None:
     from tutelage.terminal import stderr_console
 
     names = " and ".join(teachers)
     stderr_console().print(
         f"Done without all answers of {names}, which was given up while the others went on: "
-        f"`tutelage failures {recipe}` says why, and running again asks for what is missing.",
+        f"`tutelage failures {run}` says why, and running again asks for what is missing.",
         style="yellow",
         markup=False,
     )

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from ledger.errors import InputError
 from ledger.lineage import FAILED_STATES, failed_requests, failures
 from ledger.prompts import Prompt
-from tutelage.auditing import visible
 from tutelage.buying import buy_answers
 from tutelage.recipe import load_recipe
+from tutelage.visible import visible
 from tutelage.watch import Watch
 from tutelage.workspace import Workspace, open_run
 
@@ -41,6 +41,7 @@ class Failures:
 def list_failures(run: Path) -> Failures:
     """What failed in a run and was not mended since. Raises InputError where there is no such run."""
     workspace = open_run(run)
+    workspace.fold_if_free()
     if not workspace.ledger.database.exists():
         return Failures([], "")
     groups = failures(workspace.ledger, workspace.run, FAILED_STATES)

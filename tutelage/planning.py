@@ -191,13 +191,13 @@ class Plan:
         full = yaml.safe_dump(self.recipe, sort_keys=False, allow_unicode=True).rstrip()
         return [
             f"# {self.path} with every default filled in",
-            *(_unmarked(line) for line in full.splitlines()),
+            *full.splitlines(),
             "",
             table,
             "",
             "Tokens are estimated from characters (4 a token); answers count at their longest.",
             *([f"USD {_interval(self.forecast)} in all, {self.basis}."] if self.basis else []),
-            *(_unmarked(note) for note in self.notes),
+            *self.notes,
             f"Nothing was spent. Next: tutelage run {self.path}",
         ]
 
@@ -387,9 +387,3 @@ def _worst(found: "Forecast | None") -> str:
     if found is None or not found.worst:
         return ""
     return f"{found.worst:.2f}"
-
-
-def _unmarked(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

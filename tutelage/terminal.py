@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from tutelage.visible import visible
 from tutelage.watch import TEACHER_COLUMNS, Watch
 
 PLAIN_LINE_S = 5.0
@@ -63,7 +64,9 @@ class Terminal(Watch):
         elif time.monotonic() - self._said > self._plain_line_s:
             self._said = time.monotonic()
             share = f"{done / total:4.0%} " if total else ""
-            self._line(f"{self._stage:<9} {share}{escape(text)}{self._time_left(done, total)}")
+            self._line(
+                f"{self._stage:<9} {share}{escape(visible(text))}{self._time_left(done, total)}"
+            )
             for cells in teachers if len(teachers) > 1 else ():
                 self._line(f"          {escape(plain_cells(cells))}")
 
@@ -92,7 +95,8 @@ class Terminal(Watch):
         self._line(f"[bold]{name:<9}[/bold] [dim]nothing to do:[/dim] {escape(summary)}")
 
     def note(self, text: str) -> None:
-        self._line(f"          {escape(text)}")
+        for line in text.splitlines():
+            self._line(f"          {escape(visible(line))}")
 
     def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         self.console.print(as_table(title, header, rows))
@@ -127,7 +131,8 @@ def as_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -
     """A small table; the first column is left-aligned, a cell ending in ` *` is marked."""
     table = Table(title=escape(title), title_justify="left", box=None, pad_edge=False)
     for index, name in enumerate(header):
-        table.add_column(escape(name), justify="left" if index == 0 else "right")
+        # In a narrow terminal the others give way to the first two.
+        table.add_column(escape(name), justify="left" if index == 0 else "right", no_wrap=index < 2)
     for row in rows:
         table.add_row(*(_marked(cell) for cell in row))
     return table

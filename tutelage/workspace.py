@@ -83,6 +83,12 @@ class Workspace:
 
         return open_teacher(name, self.recipe.teachers[name], self.base, self.folder / "logs")
 
+    def fold_if_free(self) -> None:
+        """Folds what a killed run left in the inbox; a run that is at work folds for itself."""
+        if self.ledger.waiting() and not self.ledger.holder():
+            with self.ledger.writing("fold"):
+                self.ledger.fold()
+
     def stop_servers(self) -> None:
         """Ends the servers that were started for teachers; the next purchase starts them again."""
         from router.teachers.server import stop_servers

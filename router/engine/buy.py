@@ -236,7 +236,7 @@ def _check_prices(lanes: Sequence[Lane], settings: GenerateConfig, sampling: Sam
         if worst is None and settings.on_unknown_price == "stop":
             raise UnknownPrice(
                 f"teacher `{name}` has no known price: give it `price: {{input_usd_per_million: …, "
-                "output_usd_per_million: …}}`, or write `generate: {on_unknown_price: allow}`."
+                "output_usd_per_million: …}`, or write `generate: {on_unknown_price: allow}`."
             )
         if worst and settings.budget_usd is None and lane.teacher.budget_usd is None:
             raise NoBudget(

@@ -75,7 +75,12 @@ def forecast(
         groups[request.teacher, request.task].append(request)
     known = {name: _costs(ledger, teachers[name]) for name in {name for name, _ in groups}}
     usd = spread = unmeasured = worst = 0.0
-    measured = answers = 0
+    measured = 0
+    pools: dict[int, int] = {}  # how many answers stand behind the forecast, each counted once
+    whole = {
+        name: [usd for costs in by_task.values() for usd in costs]
+        for name, by_task in known.items()
+    }
     for (name, task), group in groups.items():
         most = [teachers[name].worst_cost_usd(r.prompt, sampling) for r in group]
         if None in most:
@@ -84,14 +89,15 @@ def forecast(
         worst += at_most
         costs = known[name].get(task) or []
         if len(costs) < ENOUGH:
-            costs = [cost for costs in known[name].values() for cost in costs]
+            costs = whole[name]
         if len(costs) < ENOUGH:
             usd, unmeasured = usd + at_most, unmeasured + at_most
             continue
         n, k = len(group), len(costs)
         usd += min(n * mean(costs), at_most)
         spread += variance(costs) * (n + n * n / k)
-        measured, answers = measured + n, answers + k
+        measured += n
+        pools[id(costs)] = k
     margin = Z * sqrt(spread)
     return Forecast(
         usd=usd,
@@ -100,7 +106,7 @@ def forecast(
         worst=worst,
         requests=len(requests),
         measured=measured,
-        answers=answers,
+        answers=sum(pools.values()),
     )
 
 

@@ -114,7 +114,7 @@ class Gate:
             self.given_up = error
         if error.load:
             self._concurrency.refused(ticket.mark, self.in_flight)
-        if error.retry_after_s is not None:
+        if error.retry_after_s:  # 0 says no more than the refusal does
             self._hold(error.retry_after_s)
         elif error.error_class == "rate_limited":
             self._back_off(ticket)

@@ -1,5 +1,6 @@
 """What is at a provider: the requests of one batch, and what earlier sittings left there."""
 
+import asyncio
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from ledger.store import Ledger
 from router.engine.recording import Context
 from router.engine.requests import Request, Work
 from router.teachers.batch_api import Batch
+from router.teachers.errors import CallError
 from router.teachers.protocol import Sampling, Teacher
 
 
@@ -91,7 +93,7 @@ class AtProvider:
 
 
 async def at_providers(
-    ledger: Ledger, teachers: Iterable[Teacher], *, cancel: bool = False
+    ledger: Ledger, teachers: Iterable[Teacher], *, deadline_s: float, cancel: bool = False
 ) -> list[AtProvider]:
     """The batches that these teachers' providers have; `cancel` asks for an end of those under way.
 
@@ -104,10 +106,14 @@ async def at_providers(
             continue
         try:
             for parcel in parcels:
-                batch = await api.look(parcel.batch) if parcel.batch else None
-                if cancel and batch and not batch.is_over:
-                    batch = await api.cancel(batch.id)
+                async with asyncio.timeout(deadline_s):
+                    batch = await api.look(parcel.batch) if parcel.batch else None
+                    if cancel and batch and not batch.is_over:
+                        batch = await api.cancel(batch.id)
                 found.append(AtProvider(teacher.name, parcel, batch))
+        except TimeoutError as error:
+            told = f"the provider of `{teacher.name}` did not answer within {deadline_s:.0f} s"
+            raise CallError("deadline", told, transient=True) from error
         finally:
             await teacher.close()
     return found

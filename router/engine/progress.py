@@ -107,8 +107,8 @@ class Progress:
 class Purchase:
     """What came of a purchase. `states` counts every request asked for, by its state now.
 
-    `failures` is by error class, over all teachers, with one teacher's example. `paused` says of the
-    teachers that were given up why.
+    `failures` is by error class, over all teachers, with one teacher's example; `failures_of` by teacher
+    and class. `paused` says of the teachers that were given up why.
     """
 
     states: dict[str, int]
@@ -118,6 +118,7 @@ class Purchase:
     tokens: int
     seconds: float
     failures: dict[str, Failure]
+    failures_of: dict[str, dict[str, Failure]]
     paused: dict[str, str]
 
 
@@ -141,5 +142,6 @@ def summary(progress: Progress, reused_states: Counter[str]) -> Purchase:
         tokens=sum(part.tokens for part in parts),
         seconds=progress.elapsed_s,
         failures=failures,
+        failures_of={name: part.failures for name, part in progress.teachers.items()},
         paused={name: part.paused for name, part in progress.teachers.items() if part.paused},
     )

@@ -115,7 +115,7 @@ def test_mix_that_a_given_up_teacher_leaves_short_is_not_made(
         run("run", "recipe.yaml", "--until", "route", cwd=tmp_path)
         two.rule = Revoked(0)
         told = run("run", "recipe.yaml", "--until", "mix", cwd=tmp_path, code=4)
-        assert "red lack answers" in told
+        assert "red lacks answers" in told
         assert not (tmp_path / "runs/test/mix").exists()
         blue = [call for call in server.calls if "blue" in call.prompt]
         assert len(blue) == 2 + 5  # the probes, and the others went on

@@ -16,7 +16,7 @@ from tutelage.workspace import Workspace
 
 if TYPE_CHECKING:
     from mixer import Candidate, Need
-    from router.engine import Purchase, Request
+    from router.engine import Failure, Request
 
 UNSURE = "unsure"
 FIRST_GUESS_TOKENS = 64.0  # of an answer, where no probe of its task was answered
@@ -191,7 +191,7 @@ def _generate(workspace: Workspace, watch: Watch) -> Output:
     taken: dict[str, int] = {}
     states: Counter[str] = Counter()
     paused: set[str] = set()
-    purchase = None
+    failures: dict[str, dict[str, Failure]] = {}  # by teacher and error class, over all rounds
     while True:
         have = candidates(workspace, taken)
         missing = still_needed(workspace.recipe.mix, have, tasks=tasks)
@@ -213,11 +213,13 @@ def _generate(workspace: Workspace, watch: Watch) -> Output:
         )
         states.update(purchase.states)
         paused |= purchase.paused.keys()
+        for name, own in purchase.failures_of.items():
+            failures.setdefault(name, {}).update(own)
         for task, part in batch.items():
             taken[task] = taken.get(task, 0) + len(part)
-        if purchase.failures and not found:
+        if purchase.failures and (not found or "cancelled" in purchase.failures):
             break
-    _refuse_short(missing, purchase)
+    _refuse_short(workspace, missing, failures, paused)
     return {
         "taken": taken,
         "states": dict(states),
@@ -259,18 +261,24 @@ def _probe_tokens(workspace: Workspace, task: str) -> float:
     return float(lengths.get(teacher_of(workspace, task), {}).get(task) or FIRST_GUESS_TOKENS)
 
 
-def _refuse_short(missing: "dict[str, Need]", purchase: "Purchase | None") -> None:
+def _refuse_short(
+    workspace: Workspace,
+    missing: "dict[str, Need]",
+    failures: "dict[str, dict[str, Failure]]",
+    paused: set[str],
+) -> None:
     """Failed calls that leave the mix short stop the run; an exhausted pool is the mixer's to judge."""
-    if purchase is None or not purchase.failures:
-        return
-    if short := [task for task, need in missing.items() if need.at_least > 0]:
-        failure, worst = next(iter(purchase.failures.items()))
-        raise AnswersMissing(
-            f"generate: {', '.join(short)} lack answers, since {worst.count} requests to "
-            f"{worst.teacher} failed ({failure}: {worst.example}). What was bought is kept: mend the "
-            "cause and run again.",
-            purchase,
-        )
+    for task, need in missing.items():
+        teacher = teacher_of(workspace, task)
+        own = failures.get(teacher, {})
+        if need.at_least > 0 and own:
+            error_class, worst = max(own.items(), key=lambda pair: pair[1].count)
+            raise AnswersMissing(
+                f"generate: {task} lacks answers, since {worst.count:,} requests to {teacher} ended "
+                f"{worst.state} ({error_class}: {worst.example}). What was bought is kept: mend the cause "
+                "and run again.",
+                paused,
+            )
 
 
 def _mix_inputs(workspace: Workspace) -> Any:
