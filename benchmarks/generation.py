@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks.peers.environment import PEERS, python_of
-from benchmarks.peers.measure import IN_FLIGHT, LATENCY_S, MAX_TOKENS, Meter, prompts
+from benchmarks.peers.measure import CACHE, IN_FLIGHT, LATENCY_S, MAX_TOKENS, Meter, prompts
 
 
 def run_ours(url: str, count: int) -> dict[str, float]:
@@ -44,7 +44,7 @@ def run_ours(url: str, count: int) -> dict[str, float]:
     config = TeacherConfig(http="m", url=url, licence="MIT", max_in_flight=IN_FLIGHT)
     settings = GenerateConfig(max_tokens=MAX_TOKENS, deadline_s=2.0)
     items = [Prompt.of(text) for text in prompts(count)]
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
         ledger = Ledger(Path(folder) / "ledger")
         with ledger.writing("benchmark"):
             for start in range(0, count, 10_000):
