@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ledger.mixes import read_manifest
-from tests.faults.server import Call, FaultServer, Reply, content, status
+from tests.faults.server import Call, FaultServer, Reply, content, payload, status
 from tests.tutelage.recipes import TEACHER, write_recipe
 from tests.tutelage.test_cli import run
 from tutelage import audit_sql, run_recipe
@@ -126,3 +126,33 @@ def test_retry_of_what_cannot_fail_is_told(server: FaultServer, tmp_path: Path) 
     told = run("run", "recipe.yaml", "--retry", "done", cwd=tmp_path, code=2)
     assert "--retry done: what can be bought again ended failed, invalid" in told
     run("run", "recipe.yaml", "--retry", "failed", "--until", "mix", cwd=tmp_path, code=2)
+
+
+def test_what_servers_say_is_shown_and_not_obeyed(server: FaultServer, tmp_path: Path) -> None:
+    hostile = "[/INST] [red]\x1b[2J\x1b]0;owned\x07 no"
+    with FaultServer(rule=in_own_words) as two:
+        two_teachers(tmp_path, server, two)
+        run("run", "recipe.yaml", "--until", "route", cwd=tmp_path)
+        two.rule = lambda call: payload({"error": {"message": hostile}})
+        told = run("run", "recipe.yaml", "--until", "mix", cwd=tmp_path, code=1)
+        shown = run("failures", "runs/test", cwd=tmp_path)
+    for text in (told, shown):
+        assert "[/INST] [red]\\x1b[2J" in text
+        assert "\x1b" not in text
+
+
+def test_teacher_given_up_in_the_first_round_is_named_after_the_second(
+    server: FaultServer, tmp_path: Path
+) -> None:
+    """The blue prompts need a second round, since some of their answers are cut off."""
+    cut = iter(range(2))
+    with FaultServer(rule=in_own_words) as two:
+        two_teachers(tmp_path, server, two)
+        run("run", "recipe.yaml", "--until", "route", cwd=tmp_path)
+        server.rule = lambda call: (
+            content("cut", "length") if next(cut, None) is not None else in_own_words(call)
+        )
+        two.rule = Revoked(0)
+        told = run("run", "recipe.yaml", "--until", "mix", cwd=tmp_path, code=4)
+    assert "red lacks answers" in told
+    assert "to two ended failed (unauthorised" in told

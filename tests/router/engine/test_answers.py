@@ -10,6 +10,7 @@ import pytest
 from ledger.lineage import find_sample, sample_story
 from ledger.prompts import Prompt
 from ledger.store import Ledger
+from ledger.structure import schema_problem
 from router.engine import GenerateConfig, Purchase, Request, answers, buy, sampling_of
 from router.teachers import Teacher, open_local
 from tests.faults.server import Call, FaultServer, Reply, completion, content, payload
@@ -17,7 +18,7 @@ from tests.faults.server import Call, FaultServer, Reply, completion, content, p
 MakeTeacher = Callable[..., Teacher]
 SCHEMA = {
     "type": "object",
-    "properties": {"sum": {"type": "integer"}},
+    "properties": {"sum": {"type": "integer", "multipleOf": 0.5}},
     "required": ["sum"],
     "additionalProperties": False,
 }
@@ -63,6 +64,9 @@ def test_structured_answer_is_asked_for_and_held_against_its_schema(
         ("{}", "'sum' is a required property"),
         ("The sum is 3.", "it is not JSON"),
         ("[" * 100_000, "it is not JSON"),
+        ('{"sum": NaN}', "NaN is no JSON number"),
+        ('{"sum": 1e999}', "it cannot be held against its schema"),
+        ('{"sum": 1' + "0" * 400 + "}", "it cannot be held against its schema"),
     ],
 )
 def test_answer_against_its_schema_is_invalid_and_paid_for(
@@ -75,6 +79,11 @@ def test_answer_against_its_schema_is_invalid_and_paid_for(
     assert purchase.states == {"invalid": 1}
     assert told in purchase.failures["schema"].example
     assert purchase.cost_usd == pytest.approx(0.005)
+
+
+@pytest.mark.parametrize("schema", [{"type": 5}, {"$schema": 5}, [], "x", {"properties": 1}])
+def test_what_is_no_schema_is_told(schema: Any) -> None:
+    assert schema_problem(schema)
 
 
 def test_schema_that_points_elsewhere_is_not_followed(
