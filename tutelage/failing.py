@@ -73,7 +73,7 @@ def retry_recipe(
     with workspace.ledger.writing(f"tutelage run {path} --retry"):
         workspace.ledger.fold()
         try:
-            for stage, requests in _requests(workspace, states).items():
+            for stage, requests in _requests(workspace, states, watch).items():
                 purchase = _buy_again(workspace, watch, stage, requests)
                 states_now.update(purchase.states)
                 paused |= purchase.paused.keys()
@@ -95,16 +95,25 @@ def _buy_again(
     return purchase
 
 
-def _requests(workspace: Workspace, states: Sequence[str]) -> "dict[str, list[Request]]":
+def _requests(
+    workspace: Workspace, states: Sequence[str], watch: Watch
+) -> "dict[str, list[Request]]":
     """By stage, a run's requests in these states, of teachers that the recipe still has."""
     from router.engine import Request
 
     names = {teacher.key: name for name, teacher in workspace.teachers.items()}
     found: dict[str, list[Request]] = {}
+    lost = 0
     for stage, key, n, task, *texts in failed_requests(workspace.ledger, workspace.run, states):
         if key in names:
             request = Request(Prompt.from_row(*texts), names[key], n, task)
             found.setdefault(stage, []).append(request)
+        else:
+            lost += 1
+    if lost:
+        watch.note(
+            f"{lost:,} requests are left: the recipe has no teacher any more that they went to"
+        )
     return found
 
 

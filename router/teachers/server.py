@@ -89,7 +89,8 @@ class ModelServer:
             await asyncio.shield(self._starting)
 
     async def _find_or_start(self) -> None:
-        self.url, self._process = None, None
+        await asyncio.to_thread(self.stop)  # what died before
+        self.url = None
         for port in self._ports():
             serves = await self._serves(port)
             if serves is None:

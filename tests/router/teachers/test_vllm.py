@@ -215,6 +215,8 @@ def test_server_that_dies_at_work_is_told_with_its_last_lines(
     assert purchase.states == {"failed": 3}
     assert "RuntimeError: out of memory" in purchase.failures["server_died"].example
     assert not left_over(diary)
+    assert order(ledger, [make("a")]).states == {"done": 3}  # it is started again
+    assert len(ModelServer.started) == 1
 
 
 def test_program_that_is_not_there_is_told_before_anything_starts(tmp_path: Path) -> None:
