@@ -28,6 +28,8 @@ from pathlib import Path
 from benchmarks.peers.environment import PEERS, python_of
 from benchmarks.peers.measure import CACHE, IN_FLIGHT, LATENCY_S, MAX_TOKENS, Meter, prompts
 
+LOOK_S = 2.0  # between two looks at our memory
+
 
 def run_ours(url: str, count: int) -> dict[str, float]:
     """`router.engine.buy` into a ledger on disk."""
@@ -57,7 +59,9 @@ def run_ours(url: str, count: int) -> dict[str, float]:
 
             def note(progress: Progress) -> None:
                 part = progress.teachers["t"]
-                memory.append(((part.done + part.failed) / count, rss_mib()))
+                share = (part.done + part.failed) / count
+                if progress.elapsed_s > LOOK_S * (len(memory) + 1):  # a look takes 10 ms here
+                    memory.append((share, rss_mib()))
 
             meter = Meter()
             purchase = buy(
