@@ -93,7 +93,8 @@ class VllmTeacher(HttpTeacher):
         config = self._config
         program, *more = config.command or [PROGRAM]
         if os.sep in program:
-            program = str((base_dir / Path(program).expanduser()).resolve())
+            # Not resolved: an environment's python is a link out of it.
+            program = os.path.abspath(base_dir / Path(program).expanduser())
         model = str(self._folder or self.model)
         command = [program, *more, "serve", model, "--served-model-name", self.model]
         if config.revision and self._folder is None:

@@ -247,6 +247,7 @@ def test_arguments_reach_the_program_word_for_word(make: Make, tmp_path: Path) -
     command = make("a", 0.4, *words).server.served.command
     assert command[-7:] == words
     config = TeacherConfig(vllm="m", licence="MIT", command=["./vllm"])
+    (tmp_path / "vllm").symlink_to(sys.executable)
     assert managed("v", config, tmp_path).server.served.command[0] == str(tmp_path / "vllm")
 
 
