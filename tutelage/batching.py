@@ -87,7 +87,7 @@ def cancel_batches(run: Path, watch: Watch | None = None) -> Batches:
     """Calls off what the providers have, and takes in what was answered by then.
 
     Where a run is at work on the ledger, that run takes it in. Raises InputError, TeacherError,
-    LedgerInUse.
+    LedgerBusy.
     """
     from router.engine import call_off
     from tutelage.buying import show_progress, tell_failures

@@ -68,7 +68,7 @@ class Terminal(Watch):
                 f"{self._stage:<9} {share}{escape(visible(text))}{self._time_left(done, total)}"
             )
             for cells in teachers if len(teachers) > 1 else ():
-                self._line(f"          {escape(plain_cells(cells))}")
+                self._line(f"          {escape(_plain_cells(cells))}")
 
     @property
     def _plain_line_s(self) -> float:
@@ -118,7 +118,7 @@ class Terminal(Watch):
         self.console.print(text, soft_wrap=True)
 
 
-def plain_cells(cells: Sequence[str]) -> str:
+def _plain_cells(cells: Sequence[str]) -> str:
     """A teacher's cells in a line: those that say something."""
     name, *rest = cells
     named = zip(TEACHER_COLUMNS[1:], rest, strict=True)

@@ -141,6 +141,8 @@ class CallLane(Lane):
         try:
             async with asyncio.timeout(deadline_s):
                 return await teacher.answer([work.request.prompt for work in works], sampling)
+        except CallError:
+            raise
         except TimeoutError as error:
             raise CallError(
                 "deadline",
@@ -149,7 +151,7 @@ class CallLane(Lane):
                 charged_usd=None,
             ) from error
         except Exception as error:
-            raise as_call_error(teacher, error) from error.__cause__
+            raise as_call_error(teacher, error) from error
         finally:
             self.progress.in_flight -= len(works)
 

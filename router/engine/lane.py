@@ -115,13 +115,11 @@ def as_call_error(teacher: Teacher, error: Exception) -> CallError:
     """Whatever a teacher raises, as the error of its call."""
     if isinstance(error, CallError):
         return error
-    wrapped = CallError(
+    return CallError(
         f"internal_{type(error).__name__}",
         f"teacher `{teacher.name}` raised {type(error).__name__}: {error}",
         charged_usd=None,
     )
-    wrapped.__cause__ = error
-    return wrapped
 
 
 def cut_into_chunks(teacher: Teacher, works: Sequence[Work], have: Set[str]) -> list[list[Work]]:

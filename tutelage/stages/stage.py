@@ -4,13 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ledger.lineage import FAILED_STATES
 from tutelage.watch import Watch
 from tutelage.workspace import Workspace
 
 Output = dict[str, Any]
 
 
-RETRIED = ("failed", "over_budget", "cancelled")  # request states that the next run tries again
+# What the next run tries again: an `invalid` answer would come out alike.
+RETRIED = tuple(state for state in FAILED_STATES if state != "invalid")
 
 
 def is_settled(_: Workspace, output: Output) -> bool:
