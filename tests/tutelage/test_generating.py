@@ -55,20 +55,29 @@ def test_each_prompt_gets_n_answers_and_no_more_are_bought_than_the_mix_takes(
     assert result["stages"]["mix"]["distinct"] == 10
 
 
-def two_teachers(folder: Path, one: FaultServer, two: FaultServer, **changes: Any) -> Path:
+def two_teachers(folder: Path, one: FaultServer, two: FaultServer) -> Path:
     """`two` gets the red prompts, one at a time; five red samples may be one, repeated."""
     teachers = {
         "one": {**TEACHER, "url": one.url},
         "two": {**TEACHER, "url": two.url, "revision": "2", "max_in_flight": 1},
     }
     shares = {"red": {"share": 0.5, "max_repeats": 5}, "blue": 0.5}
-    fields = {
-        "teachers": teachers,
-        "route": {"policy": "fixed", "to": {"red": "two", "blue": "one"}},
-        "mix": {"unit": "samples", "total": 10, "shares": shares},
-        **changes,
-    }
-    return recipe(folder, one, **fields)
+    return recipe(
+        folder,
+        one,
+        teachers=teachers,
+        route={"policy": "fixed", "to": {"red": "two", "blue": "one"}},
+        mix={"unit": "samples", "total": 10, "shares": shares},
+    )
+
+
+@pytest.fixture
+def two(server: FaultServer, tmp_path: Path) -> Iterator[FaultServer]:
+    """The second teacher of a run that has come through `route`."""
+    with FaultServer(rule=in_own_words) as running:
+        two_teachers(tmp_path, server, running)
+        run("run", "recipe.yaml", "--until", "route", cwd=tmp_path)
+        yield running
 
 
 class Revoked:
@@ -83,42 +92,36 @@ class Revoked:
 
 
 def test_teacher_that_is_given_up_pauses_the_rest_goes_on_and_the_exit_code_says_so(
-    server: FaultServer, tmp_path: Path
+    server: FaultServer, two: FaultServer, tmp_path: Path
 ) -> None:
-    with FaultServer(rule=in_own_words) as two:
-        two_teachers(tmp_path, server, two)
-        run("run", "recipe.yaml", "--until", "route", cwd=tmp_path)
-        two.rule = Revoked(1)
-        told = run("run", "recipe.yaml", "--until", "mix", cwd=tmp_path, code=4)
-        assert "without all answers of two" in told
-        assert len(read_manifest(next((tmp_path / "runs/test/mix").iterdir())).stages) == 1
+    two.rule = Revoked(1)
+    told = run("run", "recipe.yaml", "--until", "mix", cwd=tmp_path, code=4)
+    assert "without all answers of two" in told
+    assert len(read_manifest(next((tmp_path / "runs/test/mix").iterdir())).stages) == 1
 
-        shown = run("failures", "runs/test", cwd=tmp_path)
-        assert "4 x two in generate: failed (unauthorised), 1 call" in shown
-        assert "HTTP status 401" in shown
-        assert '"red question' in shown
-        assert "recipe.yaml --retry failed" in " ".join(shown.split())
+    shown = run("failures", "runs/test", cwd=tmp_path)
+    assert "4 x two in generate: failed (unauthorised), 1 call" in shown
+    assert "HTTP status 401" in shown
+    assert '"red question' in shown
+    assert "recipe.yaml --retry failed" in " ".join(shown.split())
 
-        two.rule, before = in_own_words, len(server.calls) + len(two.calls)
-        run("run", "recipe.yaml", "--retry", "failed", cwd=tmp_path)
-        assert len(server.calls) + len(two.calls) == before + 4  # those and nothing else
-        assert "every request" in run("failures", "runs/test", cwd=tmp_path)
-        run("run", "recipe.yaml", "--until", "mix", cwd=tmp_path)
-        assert len(server.calls) + len(two.calls) == before + 4
+    two.rule, before = in_own_words, len(server.calls) + len(two.calls)
+    run("run", "recipe.yaml", "--retry", "failed", cwd=tmp_path)
+    assert len(server.calls) + len(two.calls) == before + 4  # those and nothing else
+    assert "every request" in run("failures", "runs/test", cwd=tmp_path)
+    run("run", "recipe.yaml", "--until", "mix", cwd=tmp_path)
+    assert len(server.calls) + len(two.calls) == before + 4
 
 
 def test_mix_that_a_given_up_teacher_leaves_short_is_not_made(
-    server: FaultServer, tmp_path: Path
+    server: FaultServer, two: FaultServer, tmp_path: Path
 ) -> None:
-    with FaultServer(rule=in_own_words) as two:
-        two_teachers(tmp_path, server, two)
-        run("run", "recipe.yaml", "--until", "route", cwd=tmp_path)
-        two.rule = Revoked(0)
-        told = run("run", "recipe.yaml", "--until", "mix", cwd=tmp_path, code=4)
-        assert "red lacks answers" in told
-        assert not (tmp_path / "runs/test/mix").exists()
-        blue = [call for call in server.calls if "blue" in call.prompt]
-        assert len(blue) == 2 + 5  # the probes, and the others went on
+    two.rule = Revoked(0)
+    told = run("run", "recipe.yaml", "--until", "mix", cwd=tmp_path, code=4)
+    assert "red lacks answers" in told
+    assert not (tmp_path / "runs/test/mix").exists()
+    blue = [call for call in server.calls if "blue" in call.prompt]
+    assert len(blue) == 2 + 5  # the probes, and the others went on
 
 
 def test_retry_of_what_cannot_fail_is_told(server: FaultServer, tmp_path: Path) -> None:
@@ -128,31 +131,25 @@ def test_retry_of_what_cannot_fail_is_told(server: FaultServer, tmp_path: Path) 
     run("run", "recipe.yaml", "--retry", "failed", "--until", "mix", cwd=tmp_path, code=2)
 
 
-def test_what_servers_say_is_shown_and_not_obeyed(server: FaultServer, tmp_path: Path) -> None:
+def test_what_servers_say_is_shown_and_not_obeyed(two: FaultServer, tmp_path: Path) -> None:
     hostile = "[/INST] [red]\x1b[2J\x1b]0;owned\x07 no"
-    with FaultServer(rule=in_own_words) as two:
-        two_teachers(tmp_path, server, two)
-        run("run", "recipe.yaml", "--until", "route", cwd=tmp_path)
-        two.rule = lambda call: payload({"error": {"message": hostile}})
-        told = run("run", "recipe.yaml", "--until", "mix", cwd=tmp_path, code=1)
-        shown = run("failures", "runs/test", cwd=tmp_path)
+    two.rule = lambda call: payload({"error": {"message": hostile}})
+    told = run("run", "recipe.yaml", "--until", "mix", cwd=tmp_path, code=1)
+    shown = run("failures", "runs/test", cwd=tmp_path)
     for text in (told, shown):
         assert "[/INST] [red]\\x1b[2J" in text
         assert "\x1b" not in text
 
 
 def test_teacher_given_up_in_the_first_round_is_named_after_the_second(
-    server: FaultServer, tmp_path: Path
+    server: FaultServer, two: FaultServer, tmp_path: Path
 ) -> None:
     """The blue prompts need a second round, since some of their answers are cut off."""
     cut = iter(range(2))
-    with FaultServer(rule=in_own_words) as two:
-        two_teachers(tmp_path, server, two)
-        run("run", "recipe.yaml", "--until", "route", cwd=tmp_path)
-        server.rule = lambda call: (
-            content("cut", "length") if next(cut, None) is not None else in_own_words(call)
-        )
-        two.rule = Revoked(0)
-        told = run("run", "recipe.yaml", "--until", "mix", cwd=tmp_path, code=4)
+    server.rule = lambda call: (
+        content("cut", "length") if next(cut, None) is not None else in_own_words(call)
+    )
+    two.rule = Revoked(0)
+    told = run("run", "recipe.yaml", "--until", "mix", cwd=tmp_path, code=4)
     assert "red lacks answers" in told
     assert "to two ended failed (unauthorised" in told
