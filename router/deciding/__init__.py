@@ -3,7 +3,9 @@
 from router.deciding.classifier import UNSURE, Label, TaskClassifier, UnusableExamples, fit
 from router.deciding.config import RouteConfig, TasksConfig
 from router.deciding.explaining import Explanation, Neighbour, explain, nearest
+from router.deciding.local import LocalModel, fit_local
 from router.deciding.policy import UnroutableTask, decide
+from router.deciding.router import Probed, Router, fit_router
 from router.deciding.routes import Route, put_routes, read_routes
 from router.deciding.strength import Gain, Strength, estimate, paired_gain, strength
 
@@ -12,9 +14,12 @@ __all__ = [
     "Explanation",
     "Gain",
     "Label",
+    "LocalModel",
     "Neighbour",
+    "Probed",
     "Route",
     "RouteConfig",
+    "Router",
     "Strength",
     "TaskClassifier",
     "TasksConfig",
@@ -24,6 +29,8 @@ __all__ = [
     "estimate",
     "explain",
     "fit",
+    "fit_local",
+    "fit_router",
     "nearest",
     "paired_gain",
     "put_routes",

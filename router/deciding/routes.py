@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from ledger.keys import now_us
 from ledger.store import Ledger
@@ -59,11 +60,12 @@ def put_routes(
 
 def read_routes(ledger: Ledger, key: str) -> list[Route]:
     """The routes that were put under `key` and are folded, in their order."""
-    return [_from_json(evidence) for (evidence,) in ledger.rows(READ, [key])]
+    return [route_from(json.loads(evidence)) for (evidence,) in ledger.rows(READ, [key])]
 
 
-def _from_json(evidence: str) -> Route:
-    data = json.loads(evidence)
-    gain = data.pop("over_best_single")
-    strengths = {name: Strength(**values) for name, values in data.pop("strengths").items()}
-    return Route(**data, over_best_single=Gain(**gain) if gain else None, strengths=strengths)
+def route_from(fields: Mapping[str, Any]) -> Route:
+    """The route whose `asdict` these fields are."""
+    gain = fields["over_best_single"]
+    strengths = {name: Strength(**values) for name, values in fields["strengths"].items()}
+    over = Gain(**gain) if gain else None
+    return Route(**{**fields, "over_best_single": over, "strengths": strengths})

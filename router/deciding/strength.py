@@ -65,16 +65,17 @@ def paired_gain(ours: Sequence[float], theirs: Sequence[float], confidence: floa
     mean = fmean(differences)
     centre = sum(differences) / (n + 2)
     variance = (sum(d * d for d in differences) + 2) / (n + 2) - centre**2
-    half = _z(confidence) * math.sqrt(variance / (n + 2))
+    half = z_of(confidence) * math.sqrt(variance / (n + 2))
     return Gain(mean, max(-1.0, min(centre - half, mean)), min(1.0, max(centre + half, mean)), n)
 
 
-def _z(confidence: float) -> float:
+def z_of(confidence: float) -> float:
+    """The normal quantile of a two-sided interval."""
     return NormalDist().inv_cdf(0.5 + confidence / 2)
 
 
 def _wilson(mean: float, n: int, confidence: float) -> tuple[float, float]:
-    z = _z(confidence)
+    z = z_of(confidence)
     centre = (mean + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(mean * (1 - mean) / n + z * z / (4 * n * n))
     return centre - half, centre + half

@@ -1,0 +1,90 @@
+"""Tables `prompt x model -> quality`: read, embedded, and cut into folds that share no text."""
+
+import gzip
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from ledger.prompts import Prompt
+from ledger.store import Ledger
+from router.embedding import embed, load_embedder
+from router.embedding.locating import DEFAULT
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = Path(__file__).resolve().parents[1] / "data"
+CACHE = ROOT / ".cache" / "tables"
+
+
+@dataclass(frozen=True)
+class Table:
+    """`N` prompts and the models that answered every one of them.
+
+    `tasks` holds a task per prompt, or nothing where the table does not tell them apart; `costs` is the
+    cost of each answer, in USD or (`cost_unit`) in characters, None where the table has neither.
+    """
+
+    name: str
+    texts: list[str]
+    models: list[str]
+    scores: np.ndarray  # (N, M) float64
+    tasks: list[str]
+    costs: np.ndarray | None  # (N, M)
+    cost_unit: str
+    split: np.ndarray | None  # (N,) bool: in the table's own test set
+
+    @classmethod
+    def read(cls, path: Path) -> "Table":
+        """Reads JSON lines, gzipped or not."""
+        opened = gzip.open if path.suffix == ".gz" else open
+        with opened(path, "rt", encoding="utf-8") as file:
+            rows = [json.loads(line) for line in file if line.strip()]
+        everywhere = set.intersection(*(set(row["scores"]) for row in rows))
+        models = [model for model in rows[0]["scores"] if model in everywhere]
+        tasks = [str(row.get("task", "")) for row in rows]
+        costs, unit = None, ""
+        for unit in ("cost_usd", "chars"):
+            if all(set(row.get(unit) or ()) >= set(models) for row in rows):
+                costs = np.array([[float(row[unit][m]) for m in models] for row in rows])
+                break
+        splits = [row.get("split") for row in rows]
+        return cls(
+            name=path.name.split(".")[0],
+            texts=[row["prompt"] for row in rows],
+            models=models,
+            scores=np.array([[float(row["scores"][m]) for m in models] for row in rows]),
+            tasks=tasks if len(set(tasks)) > 1 else [],
+            costs=costs,
+            cost_unit=unit,
+            split=np.array([s == "test" for s in splits]) if "test" in splits else None,
+        )
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @cached_property
+    def vectors(self) -> np.ndarray:
+        """Unit vectors (N, D) float32 of the default embedder, kept in a ledger between runs."""
+        ledger = Ledger(CACHE / self.name)
+        embedder = load_embedder(DEFAULT, Path())
+        prompts = [Prompt.of(text) for text in self.texts]
+        with ledger.writing("benchmark"):
+            ledger.put_all([row for prompt in prompts for row in prompt.rows(self.name)])
+            return embed(ledger, prompts, embedder)
+
+    def folds(self, count: int, seed: int) -> np.ndarray:
+        """The fold of each prompt (N,). Equal texts share one, so that no test text is ever seen."""
+        distinct = {text: i for i, text in enumerate(dict.fromkeys(self.texts))}
+        order = np.random.default_rng(seed).permutation(len(distinct))
+        fold_of = np.empty(len(distinct), int)
+        fold_of[order] = np.arange(len(distinct)) % count
+        return fold_of[[distinct[text] for text in self.texts]]
+
+    def own_split(self, seed: int) -> np.ndarray:
+        """Which prompts (N,) bool are the table's test set: its own, else 30 % by the seed."""
+        if self.split is not None:
+            return self.split
+        held = np.random.RandomState(seed).permutation(len(self))[int(0.7 * len(self)) :]
+        return np.isin(np.arange(len(self)), held)

@@ -1,0 +1,216 @@
+"""The router: each task's route, and prompts that leave it where their neighbourhood says so and it pays.
+
+    router = fit_router(probed, RouteConfig(), seed=7)
+    router.choose(vectors, tasks)           # a teacher for each prompt
+    router.save(folder); Router.load(folder)
+
+A task leaves the best single teacher only for one that is better there beyond noise (policy.py). Prompts
+leave their task's teacher for what the local model (local.py) predicts if two things hold on the probes,
+each predicted from the others: effects of tasks and clusters predict the scores better than none, beyond
+noise, and the gain to be expected of following them is above 0. Else every prompt follows its task.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from router.deciding.classifier import UNSURE
+from router.deciding.config import RouteConfig
+from router.deciding.local import LeftOut, Levels, LocalModel, Posterior, fit_local
+from router.deciding.policy import decide
+from router.deciding.routes import Route, route_from
+from router.deciding.strength import Gain, paired_gain, z_of
+
+if TYPE_CHECKING:
+    import numpy as np
+
+ARRAYS, FIELDS = "router.safetensors", "router.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What the probes showed: N prompts, T teachers."""
+
+    keys: tuple[str, ...]
+    vectors: "np.ndarray"  # (N, D), unit
+    tasks: tuple[str, ...]
+    teachers: tuple[str, ...]
+    scores: "np.ndarray"  # (N, T), NaN where a teacher was not asked
+
+    def by_task(self) -> dict[str, dict[str, dict[str, float]]]:
+        """The scores as `decide` takes them: task -> teacher -> prompt key."""
+        found: dict[str, dict[str, dict[str, float]]] = {}
+        for key, task, row in zip(self.keys, self.tasks, self.scores.tolist(), strict=True):
+            at = found.setdefault(task, {teacher: {} for teacher in self.teachers})
+            for teacher, score in zip(self.teachers, row, strict=True):
+                if score == score:
+                    at[teacher][key] = score
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class LocalGain:
+    """What prompts gain that follow the local model instead of their task's route, on left-out probes.
+
+    `promised` is what the model itself predicts, `measured` what the scores say. `expected` weighs the
+    two: the promise is trusted to within its own size, the measurement to within its standard error
+    (the posterior mean of a normal with that prior). `differs` says whether effects of tasks and
+    clusters predict scores better than none, beyond noise.
+    """
+
+    promised: float
+    measured: Gain
+    expected: float
+    differs: bool
+
+    @property
+    def pays(self) -> bool:
+        """Whether the guard lets prompts leave their task's route."""
+        return self.differs and self.expected > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Router:
+    """Routes by task, and the model of their neighbourhoods: None where prompts follow their task.
+
+    `local_gain` is what the guard went by, None where there was nothing to choose.
+    """
+
+    teachers: tuple[str, ...]
+    routes: tuple[Route, ...]
+    local: LocalModel | None
+    local_gain: LocalGain | None
+
+    def choose(self, vectors: "np.ndarray", tasks: Sequence[str]) -> list[str]:
+        """The teacher of each prompt: vectors (N, D) and tasks; `unsure` ones never leave their route."""
+        by_task = {route.task: route.teacher for route in self.routes}
+        chosen = [by_task[task] for task in tasks]
+        if self.local is None:
+            return chosen
+        best = _best(self.local.predict(vectors, tasks), chosen, self.teachers)
+        return [
+            own if task == UNSURE else self.teachers[i]
+            for own, task, i in zip(chosen, tasks, best, strict=True)
+        ]
+
+    def save(self, folder: Path) -> None:
+        """Writes `router.safetensors` and `router.json` into a folder, the latter last."""
+        from safetensors.numpy import save
+
+        folder.mkdir(parents=True, exist_ok=True)
+        fields = {
+            "teachers": self.teachers,
+            "routes": [asdict(route) for route in self.routes],
+            "local_gain": asdict(self.local_gain) if self.local_gain else None,
+            "local": _fields_of(self.local) if self.local else None,
+        }
+        arrays = _arrays_of(self.local) if self.local else {}
+        for name, content in (
+            (ARRAYS, save(arrays)),
+            (FIELDS, json.dumps(fields, ensure_ascii=False, indent=1).encode()),
+        ):
+            new = folder / f"{name}.new"
+            new.write_bytes(content)
+            new.replace(folder / name)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Router":
+        """Reads what `save` wrote."""
+        from safetensors.numpy import load
+
+        fields = json.loads((folder / FIELDS).read_text("utf-8"))
+        gain, local = fields["local_gain"], fields["local"]
+        if gain:
+            gain = LocalGain(**{**gain, "measured": Gain(**gain["measured"])})
+        if local:
+            local = _local_from(local, load((folder / ARRAYS).read_bytes()))
+        routes = tuple(route_from(route) for route in fields["routes"])
+        return cls(tuple(fields["teachers"]), routes, local, gain)
+
+
+def fit_router(probed: Probed, config: RouteConfig, seed: int) -> Router:
+    """Decides each task's route, and whether prompts may leave it.
+
+    Raises UnroutableTask if the recipe names an unknown task or teacher, or nothing was scored.
+    """
+    tasks = sorted(set(probed.tasks))
+    routes = tuple(decide(config, tasks, probed.teachers, probed.by_task()))
+    if config.policy != "strongest" or len(probed.teachers) == 1:
+        return Router(probed.teachers, routes, None, None)
+    local, left_out = fit_local(probed.vectors, probed.tasks, probed.scores, seed)
+    gain = _local_gain(left_out, routes, probed, config.confidence)
+    follows = not config.guard or (gain is not None and gain.pays)
+    return Router(probed.teachers, routes, local if follows else None, gain)
+
+
+def _local_gain(
+    left_out: LeftOut, routes: Sequence[Route], probed: Probed, confidence: float
+) -> LocalGain | None:
+    """From the probes that both the task's teacher and the chosen one were asked; None without any."""
+    import numpy as np
+
+    by_task = {route.task: route.teacher for route in routes}
+    chosen = [by_task[task] for task in probed.tasks]
+    rows = np.arange(len(chosen))
+    own = np.array([probed.teachers.index(teacher) for teacher in chosen])
+    best = _best(left_out.predicted, chosen, probed.teachers)
+    before, after = probed.scores[rows, own], probed.scores[rows, best]
+    both = ~np.isnan(before + after)
+    if not both.any():
+        return None
+    promised = left_out.predicted[rows, best] - left_out.predicted[rows, own]
+    promise = float(promised[both].mean())
+    variance = float((after - before)[both].var() / both.sum())
+    measured = paired_gain(after[both].tolist(), before[both].tolist(), confidence)
+    trust = promise**2 + variance
+    expected = (measured.mean * promise**2 + promise * variance) / trust if trust else 0.0
+    differs = left_out.spared > z_of(confidence) * left_out.standard_error
+    return LocalGain(promise, measured, expected, differs)
+
+
+def _best(predicted: "np.ndarray", chosen: Sequence[str], teachers: Sequence[str]) -> "np.ndarray":
+    """The teacher (N,) of the highest prediction (N, T), by number; `chosen` where none is higher."""
+    import numpy as np
+
+    rows = np.arange(len(predicted))
+    own = np.array([teachers.index(teacher) for teacher in chosen], int)
+    best = predicted.argmax(axis=1)
+    return np.where(predicted[rows, best] > predicted[rows, own], best, own)
+
+
+def _fields_of(local: LocalModel) -> dict[str, object]:
+    return {
+        "tasks": local.levels.tasks,
+        "partitions": len(local.levels.centres),
+        "posterior_of": local.posterior_of,
+        "spreads": local.spreads,
+        "probes": local.probes,
+    }
+
+
+def _arrays_of(local: LocalModel) -> "dict[str, np.ndarray]":
+    arrays = {"effects": local.effects, "noise": local.noise}
+    arrays |= {f"centres.{i}": centres for i, centres in enumerate(local.levels.centres)}
+    for i, posterior in enumerate(local.posteriors):
+        arrays |= {f"scales.{i}": posterior.scales, f"inverse.{i}": posterior.inverse}
+    return arrays
+
+
+def _local_from(fields: dict[str, Any], arrays: "dict[str, np.ndarray]") -> LocalModel:
+    centres = tuple(arrays[f"centres.{i}"] for i in range(fields["partitions"]))
+    posteriors = tuple(
+        Posterior(arrays[f"scales.{i}"], arrays[f"inverse.{i}"])
+        for i in range(max(fields["posterior_of"]) + 1)
+    )
+    task, local = fields["spreads"]
+    return LocalModel(
+        Levels(tuple(fields["tasks"]), centres),
+        arrays["effects"],
+        posteriors,
+        tuple(fields["posterior_of"]),
+        arrays["noise"],
+        (task, local),
+        fields["probes"],
+    )

@@ -1,0 +1,139 @@
+"""The local model: what it finds where teachers differ by neighbourhood, and what it leaves alone."""
+
+import numpy as np
+import pytest
+
+from router.deciding import RouteConfig
+from router.deciding.local import _Group, _partitions, fit_local
+from router.deciding.router import Probed, Router, fit_router
+
+
+def _places(count: int, seed: int, places: int = 4, dim: int = 16) -> tuple[np.ndarray, np.ndarray]:
+    """Unit vectors (N, D) around a few centres, and which centre each is at."""
+    rng = np.random.default_rng(seed)
+    centres = np.eye(dim)[:places]
+    at = rng.integers(0, places, count)
+    vectors = centres[at] + 0.15 * rng.normal(size=(count, dim))
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True), at
+
+
+def _scores(at: np.ndarray, seed: int) -> np.ndarray:
+    """Two teachers right or wrong: each good in half of the places; a third that is weak everywhere."""
+    rng = np.random.default_rng(seed)
+    first = np.where(at % 2 == 0, 0.85, 0.45)
+    chances = np.stack([first, 1.25 - first, np.full(len(at), 0.3)], axis=1)
+    return (rng.random(chances.shape) < chances).astype(float)
+
+
+def test_neighbourhoods_decide_where_no_task_tells_them_apart():
+    vectors, at = _places(600, 1)
+    model, _ = fit_local(vectors, ["all"] * 600, _scores(at, 2), seed=0)
+    asked, there = _places(300, 3)
+    best = model.predict(asked, ["all"] * 300).argmax(axis=1)
+    assert np.mean(best == there % 2) > 0.97
+
+
+def test_scores_that_depend_on_nothing_have_no_local_effects():
+    vectors, at = _places(600, 1)
+    scores = np.random.default_rng(5).permutation(_scores(at, 2))
+    model, _ = fit_local(vectors, ["all"] * 600, scores, seed=0)
+    assert np.ptp(model.predict(vectors, ["all"] * 600), axis=0).max() < 0.15
+
+
+def test_what_is_left_out_is_predicted_as_by_a_model_that_never_saw_it():
+    vectors, at = _places(200, 1)
+    tasks = [f"task {place // 2}" for place in at]
+    scores = _scores(at, 2)
+    model, left_out = fit_local(vectors, tasks, scores, seed=0)
+    members = model.levels.members(vectors, tasks)
+    scales = model.levels.scales(*model.spreads)
+    advantages = scores - scores.mean(axis=1, keepdims=True)
+    for row in (0, 77):
+        seen = np.arange(200) != row
+        group = _Group(members[seen], model.levels.count, seen)
+        effects = group.effects(group.posterior(scales), advantages[seen])
+        assert left_out.predicted[row] == pytest.approx(effects[members[row]].sum(axis=0), abs=1e-8)
+
+
+def test_teachers_that_were_asked_different_prompts_are_compared_fairly():
+    vectors, at = _places(900, 1)
+    scores = _scores(at, 2)
+    hard = np.random.default_rng(3).random(900) < 0.5
+    scores[hard] *= 0.3  # hard prompts, which the second teacher alone is asked more often
+    scores[hard & (np.arange(900) % 3 > 0), 0] = np.nan
+    model, left_out = fit_local(vectors, ["all"] * 900, scores, seed=0)
+    asked, there = _places(300, 4)
+    best = model.predict(asked, ["all"] * 300).argmax(axis=1)
+    assert np.mean(best == there % 2) > 0.95
+    assert not np.isnan(left_out.predicted).any()
+
+
+def test_a_gain_covers_the_truth_as_often_as_it_says():
+    inside = total = 0
+    for seed in range(20):
+        vectors, at = _places(400, seed)
+        model, _ = fit_local(vectors, ["all"] * 400, _scores(at, seed + 100), seed=0)
+        asked, there = _places(40, seed + 200)
+        for vector, place in zip(asked, there, strict=True):
+            gain = model.gain(vector, "all", 0, 1, 0.95)
+            inside += gain.lo <= (0.45 if place % 2 == 0 else -0.35) <= gain.hi
+            total += 1
+    assert 0.9 < inside / total <= 1.0
+
+
+def test_few_probes_make_no_clusters():
+    vectors, at = _places(100, 1)
+    assert not _partitions(vectors, 0)
+    model, _ = fit_local(vectors, ["all"] * 100, _scores(at, 2), seed=0)
+    assert model.predict(vectors[:2], ["all", "never seen"]).shape == (2, 3)
+
+
+def _probed(scores: np.ndarray, vectors: np.ndarray) -> Probed:
+    keys = tuple(f"{i:04}" for i in range(len(vectors)))
+    return Probed(keys, vectors, ("all",) * len(keys), ("a", "b", "c"), scores)
+
+
+def test_prompts_leave_their_task_where_it_pays():
+    vectors, at = _places(600, 1)
+    router = fit_router(_probed(_scores(at, 2), vectors), RouteConfig(), seed=0)
+    asked, there = _places(300, 3)
+    chosen = router.choose(asked, ["all"] * 300)
+    assert router.local_gain is not None
+    assert router.local_gain.pays
+    assert router.local_gain.measured.lo > 0
+    assert (
+        np.mean([name == "ab"[place % 2] for name, place in zip(chosen, there, strict=True)]) > 0.97
+    )
+
+
+def test_the_guard_keeps_prompts_with_their_task_where_scores_depend_on_nothing():
+    vectors, at = _places(600, 1)
+    left = 0
+    for seed in range(10):
+        scores = np.random.default_rng(seed).permutation(_scores(at, seed))
+        left += fit_router(_probed(scores, vectors), RouteConfig(), seed=0).local is not None
+    assert left <= 2  # an interval of 95 % errs now and then
+
+
+def test_unsure_prompts_stay_with_the_best_single_teacher():
+    vectors, at = _places(600, 1)
+    router = fit_router(_probed(_scores(at, 2), vectors), RouteConfig(), seed=0)
+    best_single = router.routes[-1].teacher
+    assert set(router.choose(vectors, ["unsure"] * 600)) == {best_single}
+
+
+def test_a_router_comes_back_from_its_folder(tmp_path):
+    vectors, at = _places(600, 1)
+    scores = _scores(at, 2)
+    scores[:100, 2] = np.nan  # the third teacher has a posterior of its own
+    router = fit_router(_probed(scores, vectors), RouteConfig(), seed=0)
+    router.save(tmp_path)
+    back = Router.load(tmp_path)
+    assert back.routes == router.routes
+    assert back.local_gain == router.local_gain
+    assert back.choose(vectors, ["all"] * 600) == router.choose(vectors, ["all"] * 600)
+    assert back.local is not None
+    assert router.local is not None
+    asked = (vectors[0], "all", 0, 2, 0.95)
+    assert back.local.gain(*asked).lo == pytest.approx(router.local.gain(*asked).lo)
+    assert not [path for path in tmp_path.iterdir() if path.suffix == ".new"]
