@@ -25,6 +25,7 @@ PROBES_PER_CLUSTER = 16  # no finer than this on average
 # Variance of all effects of a level together, over the variance of the noise.
 TASK_SPREADS = (0.0, 0.03, 0.1, 0.3)
 LOCAL_SPREADS = (0.0, 0.02, 0.05, 0.1, 0.2)
+CHUNK = 4_096  # prompts whose effects' covariances are in memory together
 OVERALL_PRECISION = 1e-6  # of a teacher's overall advantage: as good as not shrunk
 
 
@@ -76,9 +77,14 @@ class Posterior:
 
     def leverage(self, members: "np.ndarray") -> "np.ndarray":
         """The variance (N,) of predictions, in units of the noise's."""
-        scaled = self.scales[members] * (members >= 0)  # (N, 2 + P)
-        blocks = self.inverse[members[:, :, None], members[:, None, :]]
-        found: np.ndarray = (blocks * scaled[:, :, None] * scaled[:, None, :]).sum(axis=(1, 2))
+        import numpy as np
+
+        found = np.empty(len(members))
+        for start in range(0, len(members), CHUNK):
+            part = members[start : start + CHUNK]
+            scaled = self.scales[part] * (part >= 0)  # (n, 2 + P)
+            blocks = self.inverse[part[:, :, None], part[:, None, :]]
+            found[start : start + CHUNK] = np.einsum("npq,np,nq->n", blocks, scaled, scaled)
         return found
 
 
@@ -90,13 +96,28 @@ class LocalModel:
     effects: "np.ndarray"  # (C, T)
     posteriors: tuple[Posterior, ...]
     posterior_of: tuple[int, ...]  # per teacher
-    noise: "np.ndarray"  # (T, T): variance of the noise in the difference of two teachers
+    noise: "np.ndarray"  # (T, T): variance of the noise in the difference of two teachers, of two alike
     spreads: tuple[float, float]  # task, local
     probes: int
 
     def predict(self, vectors: "np.ndarray", tasks: Sequence[str]) -> "np.ndarray":
         """The advantage (N, T) of each teacher over the mean of all, in points of score."""
         return _sums(self.effects, self.levels.members(vectors, tasks))
+
+    def draw(
+        self, vectors: "np.ndarray", tasks: Sequence[str], draws: int, rng: "np.random.Generator"
+    ) -> "np.ndarray":
+        """Advantages (R, N, T) drawn from what they may be by the probes so far."""
+        import numpy as np
+
+        members = self.levels.members(vectors, tasks)
+        leverage = np.stack(
+            [self.posteriors[i].leverage(members) for i in self.posterior_of], axis=1
+        )
+        spread = np.sqrt(leverage * self.noise.diagonal() / 2)  # (N, T)
+        mean = _sums(self.effects, members)
+        found: np.ndarray = mean + spread * rng.standard_normal((draws, *mean.shape))
+        return found
 
     def gain(
         self, vector: "np.ndarray", task: str, ours: int, theirs: int, confidence: float
