@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 GRAINS = (8, 16, 32, 64, 128)  # clusters of a partition
-DRAWS = 6  # partitions of each grain
+PARTITIONS = 6  # of each grain
 PROBES_PER_CLUSTER = 16  # no finer than this on average
 # Variance of all effects of a level together, over the variance of the noise.
 TASK_SPREADS = (0.0, 0.03, 0.1, 0.3)
@@ -166,17 +166,28 @@ def fit_local(
     groups = [_Group(members[rows], levels.count, rows) for rows in patterns]
     task_spreads = TASK_SPREADS if levels.tasks else (0.0,)
     local_spreads = LOCAL_SPREADS if levels.centres else (0.0,)
-    errors = {}
+    known = np.where(asked, advantages, np.nan)
+    left_out: dict[tuple[float, float], np.ndarray] = {}
     for spreads in itertools.product(task_spreads, local_spreads):
         scales = levels.scales(*spreads)
-        left_out = np.full(scores.shape, np.nan)
+        left_out[spreads] = np.full(scores.shape, np.nan)
         for i, group in enumerate(groups):
             teachers = np.flatnonzero(posterior_of == i)
-            group.leave_out(scales, advantages, teachers, left_out)
-        errors[spreads] = np.nanmean((left_out - np.where(asked, advantages, np.nan)) ** 2, axis=1)
+            group.leave_out(scales, advantages, teachers, left_out[spreads])
+    errors = {each: np.nanmean((left_out[each] - known) ** 2, axis=1) for each in left_out}
     spreads = min(errors, key=lambda each: float(errors[each].mean()))
     spared = errors[0.0, 0.0] - errors[spreads]  # (N,)
-    model, predicted = _fitted(levels, members, groups, posterior_of, advantages, asked, spreads)
+    effects, posteriors = _solved(groups, posterior_of, levels.scales(*spreads), advantages)
+    model = LocalModel(
+        levels,
+        effects,
+        posteriors,
+        tuple(int(i) for i in posterior_of),
+        _noise(known - left_out[spreads]),
+        spreads,
+        len(members),
+    )
+    predicted = np.where(asked, left_out[spreads], _sums(effects, members))
     return model, LeftOut(predicted, float(spared.mean()), float(spared.std() / len(spared) ** 0.5))
 
 
@@ -228,35 +239,21 @@ class _Group:
         into[np.ix_(self.rows, teachers)] = values - residuals / (1 - own)[:, None]
 
 
-def _fitted(
-    levels: Levels,
-    members: "np.ndarray",
+def _solved(
     groups: Sequence[_Group],
     posterior_of: "np.ndarray",
+    scales: "np.ndarray",
     advantages: "np.ndarray",
-    asked: "np.ndarray",
-    spreads: tuple[float, float],
-) -> "tuple[LocalModel, np.ndarray]":
+) -> "tuple[np.ndarray, tuple[Posterior, ...]]":
+    """The effects (C, T), and each group's posterior."""
     import numpy as np
 
-    scales = levels.scales(*spreads)
-    effects = np.zeros((levels.count, asked.shape[1]))
-    left_out = np.full(asked.shape, np.nan)
-    posteriors = []
-    for i, group in enumerate(groups):
+    effects = np.zeros((len(scales), advantages.shape[1]))
+    posteriors = tuple(group.posterior(scales) for group in groups)
+    for i, (group, posterior) in enumerate(zip(groups, posteriors, strict=True)):
         teachers = np.flatnonzero(posterior_of == i)
-        posterior = group.posterior(scales)
-        posteriors.append(posterior)
         effects[:, teachers] = group.effects(posterior, advantages[np.ix_(group.rows, teachers)])
-        group.leave_out(scales, advantages, teachers, left_out)
-    predicted = _sums(effects, members)
-    left_out = np.where(asked, left_out, predicted)
-    errors = np.where(asked, advantages - left_out, np.nan)
-    of = tuple(int(i) for i in posterior_of)
-    model = LocalModel(
-        levels, effects, tuple(posteriors), of, _noise(errors), spreads, len(members)
-    )
-    return model, left_out
+    return effects, posteriors
 
 
 def _noise(errors: "np.ndarray") -> "np.ndarray":
@@ -293,7 +290,7 @@ def _partitions(vectors: "np.ndarray", seed: int) -> "list[np.ndarray]":
         .cluster_centers_
         for grain in GRAINS
         if grain * PROBES_PER_CLUSTER <= len(vectors)
-        for draw in range(DRAWS)
+        for draw in range(PARTITIONS)
     ]
 
 

@@ -11,6 +11,7 @@ noise, and the gain to be expected of following them is above 0. Else every prom
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ class Probed:
         for key, task, row in zip(self.keys, self.tasks, self.scores.tolist(), strict=True):
             at = found.setdefault(task, {teacher: {} for teacher in self.teachers})
             for teacher, score in zip(self.teachers, row, strict=True):
-                if score == score:
+                if not math.isnan(score):
                     at[teacher][key] = score
         return found
 
