@@ -12,16 +12,13 @@ t intervals. Prints a table and, as its last line, one JSON object.
 
 import argparse
 import json
-import multiprocessing
-import os
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from scipy.stats import t as student_t
 
+from benchmarks.tables.fitting import our_router, picks, side_by_side
 from benchmarks.tables.table import DATA, Table
-from router.deciding import Probed, RouteConfig, fit_router
 from router.deciding.allocation import next_round
 
 SHARE = 0.4  # of the budget, that sequential probing gets
@@ -59,12 +56,10 @@ class Replay:
 
     def quality(self, rows: np.ndarray, scores: np.ndarray, guard: bool) -> float:
         """The mean quality in percent of what the router that these answers make picks for the test."""
-        names = tuple(str(i) for i in range(scores.shape[1]))
-        keys = tuple(str(row) for row in rows)
-        probed = Probed(keys, self.table.vectors[rows], tuple(self.tasks[rows]), names, scores)
-        router = fit_router(probed, RouteConfig(guard=guard), self.seed)
-        picks = router.choose(self.table.vectors[self.test], self.tasks[self.test].tolist())
-        return float(100 * self.table.scores[self.test, [int(name) for name in picks]].mean())
+        vectors, tasks = self.table.vectors, self.tasks
+        router = our_router(vectors[rows], tasks[rows].tolist(), scores, self.seed, guard=guard)
+        models = picks(router, vectors[self.test], tasks[self.test].tolist())
+        return float(100 * self.table.scores[self.test, models].mean())
 
 
 def replay(table: Table, seed: int, budget: int) -> dict[str, list[float]]:
@@ -97,9 +92,7 @@ def paired(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
 def run(table: Table, budget: int, replays: int) -> dict:
     """All replays of one table."""
     _ = table.vectors  # before the processes part
-    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are spawned
-    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as processes:
-        found = list(processes.map(replay, [table] * replays, range(replays), [budget] * replays))
+    found = side_by_side(replay, ((table, seed, budget) for seed in range(replays)))
     values = {way: np.array([each[way] for each in found]) for way in WAYS}  # (replays, 3)
     figures: dict = {"budget": budget, "replays": replays}
     print(f"\n{table.name}: {len(table.models)} models, {replays} replays, budget {budget:,} calls")

@@ -13,18 +13,15 @@ a table and, as its last line, one JSON object: by table where several are run.
 
 import argparse
 import json
-import multiprocessing
-import os
 import time
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.tables.baselines import BASELINES, Fit, Predict, task_label
+from benchmarks.tables.fitting import our_router, picks, side_by_side
 from benchmarks.tables.table import DATA, Table
-from router.deciding import Probed, RouteConfig, fit_router
 
 FOLDS = 10
 RESAMPLES = 10_000
@@ -32,14 +29,8 @@ RESAMPLES = 10_000
 
 def ours(vectors: np.ndarray, tasks: Sequence[str], scores: np.ndarray, seed: int) -> Predict:
     """Our router with its defaults: the chosen model gets 1, the others 0."""
-    names = tuple(str(i) for i in range(scores.shape[1]))
-    keys = tuple(str(i) for i in range(len(vectors)))
-    router = fit_router(Probed(keys, vectors, tuple(tasks), names, scores), RouteConfig(), seed)
-
-    def predict(asked: np.ndarray, asked_tasks: Sequence[str]) -> np.ndarray:
-        return np.eye(len(names))[[int(name) for name in router.choose(asked, asked_tasks)]]
-
-    return predict
+    router = our_router(vectors, tasks, scores, seed)
+    return lambda asked, asked_tasks: np.eye(scores.shape[1])[picks(router, asked, asked_tasks)]
 
 
 def chosen(
@@ -52,15 +43,6 @@ def chosen(
     return predict(table.vectors[held_out], tasks[held_out].tolist()).argmax(axis=1)
 
 
-def side_by_side(
-    jobs: Iterable[tuple[Fit, Table, np.ndarray, np.ndarray, int]],
-) -> list[np.ndarray]:
-    """What `chosen` gives for each of the jobs, a process a core, each with one thread."""
-    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are spawned
-    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as processes:
-        return list(processes.map(chosen, *zip(*jobs, strict=True)))
-
-
 def cross_fitted(
     routers: dict[str, Fit], table: Table, scores: np.ndarray, seed: int
 ) -> dict[str, np.ndarray]:
@@ -68,18 +50,18 @@ def cross_fitted(
     fold_of = table.folds(FOLDS, seed)
     jobs = [(name, fold) for name in routers for fold in range(FOLDS)]
     found = side_by_side(
-        (routers[name], table, scores, fold_of == fold, seed) for name, fold in jobs
+        chosen, ((routers[name], table, scores, fold_of == fold, seed) for name, fold in jobs)
     )
-    picks = {name: np.empty(len(table), int) for name in routers}
+    models_of = {name: np.empty(len(table), int) for name in routers}
     for (name, fold), models in zip(jobs, found, strict=True):
-        picks[name][fold_of == fold] = models
-    return picks
+        models_of[name][fold_of == fold] = models
+    return models_of
 
 
-def quality(picks: dict[str, np.ndarray], scores: np.ndarray) -> dict[str, np.ndarray]:
+def quality(models_of: dict[str, np.ndarray], scores: np.ndarray) -> dict[str, np.ndarray]:
     """By router, the quality (N,) of what it picked; the expectation of chance and the best pick beside."""
     rows = np.arange(len(scores))
-    found = {name: scores[rows, models] for name, models in picks.items()}
+    found = {name: scores[rows, models] for name, models in models_of.items()}
     return {**found, "random": scores.mean(axis=1), "oracle": scores.max(axis=1)}
 
 
@@ -116,15 +98,17 @@ def run(table: Table, seed: int) -> dict:
     control = {name: routers[name] for name in ("best_single", "ours")}
     permuted = table.scores[np.random.default_rng(seed).permutation(len(table))]
 
-    picks = cross_fitted(routers, table, table.scores, seed)
-    crossed = quality(picks, table.scores)
+    chose = cross_fitted(routers, table, table.scores, seed)
+    crossed = quality(chose, table.scores)
     figures = summed(crossed, quality(cross_fitted(control, table, permuted, seed), permuted), seed)
-    figures["overridden"] = round(float(100 * (picks["ours"] != picks["best_single"]).mean()), 2)
+    figures["overridden"] = round(float(100 * (chose["ours"] != chose["best_single"]).mean()), 2)
 
     held_out = table.own_split(seed)
 
     def split(fits: dict[str, Fit], scores: np.ndarray) -> dict[str, np.ndarray]:
-        found = side_by_side((fit, table, scores, held_out, seed) for fit in fits.values())
+        found = side_by_side(
+            chosen, ((fit, table, scores, held_out, seed) for fit in fits.values())
+        )
         return quality(dict(zip(fits, found, strict=True)), scores[held_out])
 
     own = split(routers, table.scores)

@@ -1,0 +1,35 @@
+"""What the benchmarks on tables share: our router fitted to scores, and jobs side by side."""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+
+from router.deciding import Probed, RouteConfig, Router, fit_router
+
+T = TypeVar("T")
+
+
+def our_router(
+    vectors: np.ndarray, tasks: Sequence[str], scores: np.ndarray, seed: int, *, guard: bool = True
+) -> Router:
+    """Our router of vectors (N, D) and scores (N, M); its teachers are named by their numbers."""
+    teachers = tuple(str(i) for i in range(scores.shape[1]))
+    keys = tuple(str(i) for i in range(len(vectors)))
+    probed = Probed(keys, vectors, tuple(tasks), teachers, scores)
+    return fit_router(probed, RouteConfig(guard=guard), seed)
+
+
+def picks(router: Router, vectors: np.ndarray, tasks: Sequence[str]) -> np.ndarray:
+    """The models (n,) that our router picks, by number."""
+    return np.array([int(name) for name in router.choose(vectors, tasks)], int)
+
+
+def side_by_side(work: Callable[..., T], jobs: Iterable[Sequence[Any]]) -> list[T]:
+    """What a function gives for each of the jobs' arguments: a process a core, each with one thread."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are spawned
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as processes:
+        return list(processes.map(work, *zip(*jobs, strict=True)))
