@@ -1,11 +1,12 @@
 """Scores answers, and sums them up per task: means with intervals, tests, verdicts.
 
 scored = score_answers(ledger, answers, items, scorers)   # {task: {model: {key: Score}}}
-summary = summarise(scored, {"maths": "coder"}, margin=0.05)
+summary = summarise(scored, {"maths": {key: "coder"}}, margin=0.05)
 put_summary(ledger, summary, run="r", key=stage_key)
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -61,11 +62,16 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class TaskSummary:
-    """A task: all models' standings, the routed teacher, the student's test and verdict."""
+    """A task: all models' standings, the student's test and verdict.
+
+    `routed` counts the items of each teacher that they are routed to, most first, and `teacher` is the
+    standing of the answers that items got there.
+    """
 
     task: str
     models: dict[str, Standing]
-    routed: str
+    routed: dict[str, int]
+    teacher: Standing
     against_baseline: PairedTest
     verdict: Verdict
 
@@ -130,13 +136,13 @@ def values(scored: Scored) -> dict[str, dict[str, dict[str, float]]]:
 
 def summarise(
     scored: Scored,
-    routed: Mapping[str, str],
+    routed: Mapping[str, Mapping[str, str]],
     *,
     student: str = STUDENT,
     baseline: str = BASELINE,
     margin: float = 0.05,
 ) -> Summary:
-    """The whole evaluation. `routed` names each task's teacher.
+    """The whole evaluation. `routed` names by task the teacher that each item (prompt key) is routed to.
 
     Test and verdict pair the items that student, routed teacher and baseline all answered. Raises
     InputError for a task without a route.
@@ -149,13 +155,19 @@ def summarise(
     all_standings = standings(scored)
     tasks = {}
     for task, by_model in scored.items():
+        taught = {
+            key: by_model[teacher][key]
+            for key, teacher in routed[task].items()
+            if key in by_model.get(teacher, {})
+        }
         ours, theirs, before = _paired(
-            [by_model.get(m, {}) for m in (student, routed[task], baseline)]
+            [by_model.get(student, {}), taught, by_model.get(baseline, {})]
         )
         tasks[task] = TaskSummary(
             task,
             all_standings[task],
-            routed[task],
+            dict(Counter(routed[task].values()).most_common()),
+            _standing(taught, len(_keys(by_model))),
             mcnemar(ours, before),
             within(ours, theirs, before, margin),
         )

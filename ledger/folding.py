@@ -208,7 +208,7 @@ def _insert(
     where = ""
     if table.unique:
         key = ", ".join(f'"{name}"' for name in table.unique)
-        match = " AND ".join(f't."{name}" = s."{name}"' for name in table.unique)
+        match = " AND ".join(f't."{name}" IS NOT DISTINCT FROM s."{name}"' for name in table.unique)
         select = f"SELECT * FROM ({select}) QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY _n) = 1"
         where = f"WHERE NOT EXISTS (SELECT 1 FROM {table.name} t WHERE {match})"
     names = ", ".join(f'"{column.name}"' for column in table.columns)

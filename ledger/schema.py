@@ -6,7 +6,7 @@ table also has `id` (its row number) and `batch` (the fold that brought the row)
 
 from dataclasses import dataclass
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +81,9 @@ TABLES: dict[str, Table] = {
         ),
         _table(
             "route",
-            "key, run, task, teacher>teacher, runner_up, policy, reason, evidence, recorded_at TIMESTAMP",
-            "key task",
+            "key, run, task, prompt>prompt, teacher>teacher, runner_up, policy, reason, evidence, "
+            "recorded_at TIMESTAMP",
+            "key task prompt",
         ),
         _table("flag", "sample>sample, mix, filter, detail", "sample mix filter"),
         _table(

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ledger.errors import InputError
+from ledger.errors import InputError, TutelageError
 from ledger.prompts import Prompt
+from tutelage.stages.routing import probed, router_is_there
 from tutelage.visible import visible
 from tutelage.workspace import Workspace, open_run, require_stage
 
@@ -19,28 +20,65 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """Why a prompt goes where it goes."""
+    """Why a prompt goes where it goes. `at_most_usd`: what its answer may cost by teacher, None if unknown."""
 
     explanation: "Explanation"
+    at_most_usd: dict[str, float | None]
+    confidence: float
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
         fields: dict[str, Any] = json.loads(json.dumps(asdict(self.explanation)))
-        return fields
+        return {**fields, "at_most_usd": self.at_most_usd}
 
     def lines(self) -> list[Any]:
         """For the terminal."""
-        label, route = self.explanation.label, self.explanation.route
+        from tutelage.terminal import as_table
+
+        told, label = self.explanation, self.explanation.label
         doubt = "" if label.task == label.best_task else f" (nearest: {label.best_task})"
+        names = list(self.at_most_usd)
         return [
             f"task     {label.task}, probability {label.probability:.3f}{doubt}",
-            f"teacher  {route.teacher}: {route.reason}",
-            "nearest examples",
-            *(
-                f"  {n.similarity:.3f}  {n.task}: {visible(n.text)[:100]}"
-                for n in self.explanation.neighbours
+            f"teacher  {told.teacher}: {told.reason}",
+            *self._ahead(),
+            f"guard    {told.guard}",
+            "",
+            as_table(
+                "nearest probes, with each teacher's score",
+                ["alike", "task", *names, "probe"],
+                [
+                    [f"{near.similarity:.3f}", near.task]
+                    + [f"{near.scores[name]:.2g}" if name in near.scores else "-" for name in names]
+                    + [visible(near.text)[:60]]
+                    for near in told.nearest
+                ],
+            ),
+            "",
+            as_table(
+                f"teachers at {label.task}",
+                ["teacher", "strength", "USD at most"],
+                [[name, self._strength(name), self._usd(name)] for name in names],
             ),
         ]
+
+    def _ahead(self) -> list[str]:
+        """By how much the teacher is ahead of the runner-up here."""
+        gain = self.explanation.gain
+        if gain is None:
+            return []
+        return [
+            f"ahead    {gain.mean:.2f} over {self.explanation.runner_up}, {100 * self.confidence:.4g} % "
+            f"interval {gain.lo:.2f} to {gain.hi:.2f}"
+        ]
+
+    def _strength(self, name: str) -> str:
+        found = self.explanation.route.strengths.get(name)
+        return f"{found.mean:.2f} [{found.lo:.2f}, {found.hi:.2f}]" if found else "not probed"
+
+    def _usd(self, name: str) -> str:
+        usd = self.at_most_usd[name]
+        return "unknown" if usd is None else f"{usd:.6f}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +106,22 @@ class Asked:
 
 
 def explain_route(run: Path, prompt: str) -> Explained:
-    """A prompt's task, nearest examples, teacher and reason. Raises InputError before `route` ran."""
+    """Where a prompt would go, and why. Raises InputError before `route` ran."""
     question = Prompt.of(_text(prompt))
     workspace = open_run(run)
     require_stage(workspace, "route")
     workspace.refuse_other_prompts()
-    return Explained(_explanation(workspace, question))
+    usd = {name: _at_most_usd(workspace, name, question) for name in workspace.recipe.teachers}
+    told = _explanation(workspace, question)
+    return Explained(told, usd, workspace.recipe.route.confidence)
+
+
+def _at_most_usd(workspace: Workspace, name: str, prompt: Prompt) -> float | None:
+    """What a teacher's answer may cost; None where its price is unknown or it cannot be opened here."""
+    try:
+        return workspace.open_teacher(name).worst_cost_usd(prompt, workspace.routed_sampling)
+    except TutelageError:
+        return None
 
 
 def ask(run: Path, prompt: str) -> Asked:
@@ -83,7 +131,7 @@ def ask(run: Path, prompt: str) -> Asked:
     require_stage(workspace, "train")
     workspace.refuse_other_prompts()
     explanation = _explanation(workspace, question)
-    teacher = workspace.open_teacher(explanation.route.teacher)
+    teacher = workspace.open_teacher(explanation.teacher)
     teacher.require_ready()
     student = workspace.open_student()
     answers, seconds = {}, {}
@@ -93,7 +141,7 @@ def ask(run: Path, prompt: str) -> Asked:
         explanation.label.task,
         explanation.label.probability,
         teacher.name,
-        explanation.route.reason,
+        explanation.reason,
         answers,
         seconds,
     )
@@ -118,20 +166,33 @@ def _answer(model: "Teacher", prompt: Prompt, workspace: Workspace) -> tuple[str
 def _explanation(workspace: Workspace, prompt: Prompt) -> "Explanation":
     import numpy as np
 
-    from router.deciding import explain, fit, read_routes
+    from router.deciding import Router, explain, fit
     from router.embedding import cached_vectors
 
-    examples = workspace.pools.examples
-    cached = cached_vectors(workspace.ledger, [i.prompt for i in examples], workspace.embedder)
-    vectors = np.stack([cached[item.prompt.key] for item in examples])
+    if not router_is_there(workspace, workspace.outputs["route"]):
+        raise InputError(
+            f"the router of {workspace.folder} is gone ({workspace.router_folder}): "
+            f"`{workspace.loaded.command('run', '--until', 'route')}` makes it again"
+        )
+    examples, probes = workspace.pools.examples, workspace.pools.probes
+    prompts = [item.prompt for item in (*examples, *probes)]
+    cached = cached_vectors(workspace.ledger, prompts, workspace.embedder)
+    vectors = np.stack([cached[each.key] for each in prompts])
     classifier = fit(
-        vectors,
+        vectors[: len(examples)],
         [str(item.task) for item in examples],
         workspace.recipe.seed,
         workspace.recipe.tasks.unsure_below,
     )
-    routes = read_routes(workspace.ledger, workspace.keys["route"])
-    return explain(prompt, workspace.embedder, classifier, examples, vectors, routes)
+    return explain(
+        prompt,
+        workspace.embedder.encode([prompt.text])[0],
+        classifier,
+        Router.load(workspace.router_folder),
+        probes,
+        probed(workspace, vectors[len(examples) :]),
+        workspace.recipe.route.confidence,
+    )
 
 
 def _text(prompt: str) -> str:

@@ -19,7 +19,7 @@ from mixer.quota import Need
 from tutelage.pipeline import find_done
 from tutelage.recipe import load_recipe
 from tutelage.stages import STAGES
-from tutelage.stages.learning import compared_teachers
+from tutelage.stages.learning import asked_on_test
 from tutelage.stages.making import (
     FIRST_GUESS_TOKENS,
     UNSURE,
@@ -281,17 +281,17 @@ class _Planner:
             answers = self._answers(need)
             items = by_task.get(task) or by_task.get("") or []
             pairs = [(item, n) for item in items for n in range(each)][:answers]
-            teacher = self._teacher_for(task)
-            requests += [Request(item.prompt, teacher, n, task) for item, n in pairs]
+            requests += [
+                Request(item.prompt, self._teacher_for(task, item), n, task) for item, n in pairs
+            ]
             parts.append(f"{answers:,} {task}")
         self.notes += _short_by_source(self.workspace)
         return self._bought("generate", requests, f"answers: {', '.join(parts)}")
 
-    def _teacher_for(self, task: str) -> str:
-        routed = self.workspace.outputs.get("route", {}).get("routes", {})
-        if task in routed:
-            return str(routed[task]["teacher"])
-        return [*self._by_cost(), *self.workspace.recipe.teachers][0]
+    def _teacher_for(self, task: str, item: Item) -> str:
+        if "route" in self.workspace.outputs:
+            return self.workspace.routed.teacher(task, item.prompt.key)
+        return [*self._dearest_first, *self.workspace.recipe.teachers][0]
 
     def _answers(self, need: Need) -> int:
         return need.answers(min(FIRST_GUESS_TOKENS, self.workspace.recipe.generate.max_tokens))
@@ -317,11 +317,10 @@ class _Planner:
     def _evaluate(self) -> StagePlan:
         from router.engine import Request
 
-        compared = self._compared()
         requests = [
             Request(item.prompt, name, task=str(item.task))
-            for item in self.workspace.pools.test
-            for name in compared[str(item.task)]
+            for name, items in self._asked_on_test().items()
+            for item in items
         ]
         return self._bought(
             "evaluate",
@@ -329,14 +328,14 @@ class _Planner:
             "chosen teacher and runner-up on each test item; the student, here",
         )
 
-    def _compared(self) -> dict[str, list[str]]:
-        """By task, the teachers that `evaluate` asks: as routed, else the two dearest."""
+    def _asked_on_test(self) -> dict[str, list[Item]]:
+        """What `evaluate` asks of each teacher: as routed, else all of the two dearest."""
         if "route" in self.workspace.outputs:
-            return compared_teachers(self.workspace)
-        two = self._by_cost()[:2]
-        return dict.fromkeys(self.workspace.pools.tasks, two)
+            return asked_on_test(self.workspace)
+        return dict.fromkeys(self._dearest_first[:2], self.workspace.pools.test)
 
-    def _by_cost(self) -> list[str]:
+    @cached_property
+    def _dearest_first(self) -> list[str]:
         """The open teachers, the dearest first."""
         probe, sampling = self.workspace.pools.probes[0].prompt, self.workspace.sampling
         return sorted(

@@ -31,6 +31,8 @@ from tutelage.report.data import (
     TeacherCost,
     Training,
 )
+from tutelage.stages.making import answers_asked
+from tutelage.stages.routing import leaving_line
 from tutelage.workspace import Workspace
 
 MAP_POINTS = 1_500
@@ -59,8 +61,9 @@ def collect(workspace: Workspace, result: dict[str, Any]) -> ReportData:
         sentence=result["sentence"],
         within=result["within"],
         teachers=tuple(workspace.recipe.teachers),
-        tasks=tuple(_task(name, found) for name, found in result["tasks"].items()),
+        tasks=tuple(_task(workspace, name, found) for name, found in result["tasks"].items()),
         strengths=strengths,
+        leaving=leaving_line(outputs["route"]),
         prompts=tuple(TaskCount(task, n) for task, n in outputs["classify"]["tasks"].items()),
         points=_points(workspace),
         flow=_flow(workspace),
@@ -83,7 +86,8 @@ def _estimate(value: dict[str, Any]) -> Estimate:
     return Estimate(value["mean"], value["lo"], value["hi"], value["n"])
 
 
-def _task(name: str, found: dict[str, Any]) -> TaskResult:
+def _task(workspace: Workspace, name: str, found: dict[str, Any]) -> TaskResult:
+    left = workspace.outputs["route"]["left"]
     return TaskResult(
         task=name,
         chosen=found["chosen"],
@@ -92,6 +96,8 @@ def _task(name: str, found: dict[str, Any]) -> TaskResult:
         guarded=found["guarded"],
         baseline=_estimate(found["baseline"]),
         student=_estimate(found["student"]),
+        teacher=_estimate(found["teacher"]),
+        elsewhere={teacher: count for task, teacher, count in left if task == name},
         teachers={teacher: _estimate(value) for teacher, value in found["teachers"].items()},
         verdict=found["verdict"],
         verdict_reason=found["verdict_reason"],
@@ -140,20 +146,21 @@ def _points(workspace: Workspace) -> tuple[Point, ...]:
 
 
 def _flow(workspace: Workspace) -> tuple[Flow, ...]:
-    """Per task: the prompts that were answered, and how many of the answers the mix holds."""
-    taken = workspace.outputs["generate"]["taken"]
-    mixed = dict(
-        workspace.ledger.rows(
-            "SELECT l.task, count(DISTINCT b.sample) FROM mix_member b JOIN mix m ON b.mix = m.id "
-            "JOIN sample s ON b.sample = s.id JOIN label l ON l.prompt = s.prompt "
-            "WHERE m.key = ? AND l.classifier = ? GROUP BY l.task",
+    """Per task and teacher: the answers that were asked for, and how many of them the mix holds."""
+    mixed = {
+        (task, teacher): count
+        for task, teacher, count in workspace.ledger.rows(
+            "SELECT l.task, t.key, count(DISTINCT b.sample) FROM mix_member b "
+            "JOIN mix m ON b.mix = m.id JOIN sample s ON b.sample = s.id "
+            "JOIN teacher t ON s.teacher = t.id JOIN label l ON l.prompt = s.prompt "
+            "WHERE m.key = ? AND l.classifier = ? GROUP BY ALL",
             [workspace.keys["mix"], workspace.outputs["classify"]["classifier"]],
         )
-    )
-    routes = workspace.outputs["route"]["routes"]
+    }
+    keys = workspace.outputs["probe"]["teachers"]
     return tuple(
-        Flow(task, routes[task]["teacher"], count, mixed.get(task, 0))
-        for task, count in taken.items()
+        Flow(task, teacher, count, mixed.get((task, keys[teacher]), 0))
+        for (task, teacher), count in answers_asked(workspace).items()
     )
 
 
@@ -265,7 +272,7 @@ def _story(workspace: Workspace, strengths: tuple[Strength, ...]) -> Story | Non
         strengths=tuple(s for s in strengths if s.task == label["task"]),
         teacher=known["teacher"],
         model=known["model"],
-        reason=workspace.outputs["route"]["routes"][label["task"]]["reason"],
+        reason=_reason(workspace, label["task"], known["prompt"]),
         request=request["request"],
         state=request["state"],
         attempts=request["attempts"],
@@ -283,6 +290,15 @@ def _story(workspace: Workspace, strengths: tuple[Strength, ...]) -> Story | Non
         student=student["student_run"] if student else "",
         times_consumed=student["times"] if student else 0,
     )
+
+
+def _reason(workspace: Workspace, task: str, prompt: str) -> str:
+    """Why a prompt went where it went: its own reason where it left its task's teacher."""
+    own = workspace.ledger.rows(
+        "SELECT r.reason FROM route r JOIN prompt p ON r.prompt = p.id WHERE r.key = ? AND p.key = ?",
+        [workspace.keys["route"], prompt],
+    )
+    return str(own[0][0] if own else workspace.outputs["route"]["routes"][task]["reason"])
 
 
 def _nearest(workspace: Workspace, prompt: str) -> tuple[Neighbour, ...]:

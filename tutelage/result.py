@@ -56,14 +56,15 @@ def build_result(workspace: Workspace) -> dict[str, Any]:
 def _task(outputs: dict[str, Any], task: str, found: dict[str, Any]) -> dict[str, Any]:
     route, verdict = outputs["route"]["routes"][task], found["verdict"]
     models = {name: _estimate(standing) for name, standing in found["models"].items()}
-    teachers = {n: e for n, e in models.items() if n not in ("student", "baseline")}
-    others = [name for name in teachers if name != found["routed"]]
+    chosen, *others = found["compared"]
     return {
-        "chosen": found["routed"],
-        "runner_up": max(others, key=lambda name: teachers[name]["mean"], default=None),
+        "chosen": chosen,
+        "runner_up": others[0] if others else None,
         "reason": route["reason"],
         "guarded": route["guarded"],
-        "teachers": teachers,
+        "routed": found["routed"],
+        "teacher": _estimate(found["teacher"]),
+        "teachers": {n: e for n, e in models.items() if n not in ("student", "baseline")},
         "baseline": models["baseline"],
         "student": models["student"],
         "verdict": verdict["decision"],

@@ -159,12 +159,13 @@ def closing_lines(result: dict[str, Any]) -> list[Any]:
         column.no_wrap = True
     for name, task in result["tasks"].items():
         style = VERDICT_STYLE[task["verdict"]]
+        others = len(task["routed"]) - 1
         table.add_row(
             escape(name),
-            escape(task["chosen"]),
+            escape(f"{task['chosen']} + {others}" if others else task["chosen"]),
             f"{task['baseline']['mean']:.2f} ->",
             estimate(task["student"]),
-            estimate(task["teachers"][task["chosen"]]),
+            estimate(task["teacher"]),
             f"[{style}]{task['verdict']}[/{style}]",
         )
     style = VERDICT_STYLE[result["verdict"]]

@@ -12,6 +12,7 @@ from ledger.prompts import Item
 from ledger.store import Ledger
 from tutelage.pools import Pools, load_pools
 from tutelage.recipe import LoadedRecipe, Recipe
+from tutelage.routed import Routed
 from tutelage.runfolder import load_run
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Workspace:
     ledger: Ledger
     outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
+    _routed: dict[str, Routed] = field(default_factory=dict)  # by the key of `route`
 
     @classmethod
     def of(cls, loaded: LoadedRecipe) -> "Workspace":
@@ -56,6 +58,23 @@ class Workspace:
     def run(self) -> str:
         """What the ledger calls this run: its folder's name, which is its own beside the ledger."""
         return self.folder.resolve().name
+
+    @property
+    def routed(self) -> Routed:
+        """Where `route` sent every prompt."""
+        key = self.keys["route"]
+        if key not in self._routed:
+            from router.deciding import read_prompt_routes
+
+            routes = self.outputs["route"]["routes"]
+            by_task = {task: str(route["teacher"]) for task, route in routes.items()}
+            self._routed[key] = Routed(by_task, read_prompt_routes(self.ledger, key))
+        return self._routed[key]
+
+    @property
+    def router_folder(self) -> Path:
+        """The router that `route` fitted."""
+        return self.folder / str(self.outputs["route"]["folder"])
 
     @property
     def mix_folder(self) -> Path:

@@ -2,11 +2,17 @@
 
 from router.deciding.classifier import UNSURE, Label, TaskClassifier, UnusableExamples, fit
 from router.deciding.config import RouteConfig, TasksConfig
-from router.deciding.explaining import Explanation, Neighbour, explain, nearest
+from router.deciding.explaining import Explanation, NearProbe, explain, nearest
 from router.deciding.local import LocalModel, fit_local
 from router.deciding.policy import UnroutableTask, decide
 from router.deciding.router import Probed, Router, fit_router
-from router.deciding.routes import Route, put_routes, read_routes
+from router.deciding.routes import (
+    PromptRoute,
+    Route,
+    put_routes,
+    read_prompt_routes,
+    read_routes,
+)
 from router.deciding.strength import Gain, Strength, estimate, paired_gain, strength
 
 __all__ = [
@@ -15,8 +21,9 @@ __all__ = [
     "Gain",
     "Label",
     "LocalModel",
-    "Neighbour",
+    "NearProbe",
     "Probed",
+    "PromptRoute",
     "Route",
     "RouteConfig",
     "Router",
@@ -34,6 +41,7 @@ __all__ = [
     "nearest",
     "paired_gain",
     "put_routes",
+    "read_prompt_routes",
     "read_routes",
     "strength",
 ]

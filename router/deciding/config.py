@@ -37,10 +37,15 @@ class RouteConfig(Section):
         description="For `fixed`: task to teacher. Tasks left out, and `unsure`, go to the best "
         "single teacher.",
     )
+    level: Literal["prompt", "task"] = Field(
+        default="prompt",
+        description="Whether a prompt may leave its task's teacher where its neighbourhood is better served, "
+        "or all prompts of a task go together.",
+    )
     guard: bool = Field(
         default=True,
-        description="Whether a task leaves the best single teacher only for one that is better "
-        "beyond noise.",
+        description="Whether a task leaves the best single teacher only for one that is better beyond noise, "
+        "and prompts their task's only where that pays on left-out probes.",
     )
     confidence: float = Field(
         default=0.95,

@@ -1,55 +1,80 @@
-"""Why one prompt goes where it goes: its task, the examples nearest to it, and its task's route."""
+"""Why one prompt goes where it goes: its task, what is near it, and what that says of the teachers."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ledger.prompts import Item, Prompt
 from router.deciding.classifier import Label, TaskClassifier
+from router.deciding.router import Probed, Router
 from router.deciding.routes import Route
-from router.embedding import Embedder
+from router.deciding.strength import Gain
 
 if TYPE_CHECKING:
     import numpy as np
 
 
 @dataclass(frozen=True, slots=True)
-class Neighbour:
-    """An example and its cosine similarity to the prompt."""
+class NearProbe:
+    """A probe, its cosine similarity to the prompt, and the score of every teacher that was asked."""
 
     text: str
     task: str
     similarity: float
+    scores: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The prompt's label, its most similar examples, and the route of its task."""
+    """Where a prompt goes, and why.
+
+    `route` is its task's. `gain` is what `teacher` should bring over `runner_up` here: by the probes like
+    this prompt where prompts may leave their task's route, else by the task's. `guard` says whether they may.
+    """
 
     prompt: Prompt
     label: Label
-    neighbours: tuple[Neighbour, ...]
+    teacher: str
+    reason: str
+    runner_up: str | None
+    gain: Gain | None
+    guard: str
     route: Route
+    nearest: tuple[NearProbe, ...]
 
 
 def explain(
     prompt: Prompt,
-    embedder: Embedder,
+    vector: "np.ndarray",
     classifier: TaskClassifier,
-    examples: Sequence[Item],
-    vectors: "np.ndarray",
-    routes: Sequence[Route],
+    router: Router,
+    probes: Sequence[Item],
+    probed: Probed,
+    confidence: float,
     k: int = 5,
 ) -> Explanation:
-    """Explains one prompt. `examples` are the classifier's, `vectors` (N, D) theirs, in order."""
-    query = embedder.encode([prompt.text])
-    label = classifier.predict(query)[0]
-    neighbours = tuple(
-        Neighbour(examples[index].prompt.text, examples[index].task or "", similarity)
-        for index, similarity in nearest(vectors, query[0], k)
+    """Explains one prompt by its unit vector (D,). `probed` holds `probes` in their order."""
+    label = classifier.predict(vector[None])[0]
+    route = next(route for route in router.routes if route.task == label.task)
+    teacher, reason = route.teacher, route.reason
+    for leaving in router.leaving([prompt.key], vector[None], [label.task], confidence):
+        teacher, reason = leaving.teacher, leaving.reason
+    runner_up, gain = _runner_up(router, vector, label.task, route, teacher, confidence)
+    return Explanation(
+        prompt,
+        label,
+        teacher,
+        reason,
+        runner_up,
+        gain,
+        router.guard,
+        route,
+        tuple(
+            _near(probes[index], probed.teachers, probed.scores[index].tolist(), similarity)
+            for index, similarity in nearest(probed.vectors, vector, k)
+        ),
     )
-    route = next(route for route in routes if route.task == label.task)
-    return Explanation(prompt, label, neighbours, route)
 
 
 def nearest(vectors: "np.ndarray", query: "np.ndarray", k: int) -> list[tuple[int, float]]:
@@ -59,3 +84,31 @@ def nearest(vectors: "np.ndarray", query: "np.ndarray", k: int) -> list[tuple[in
     similarities = vectors @ query
     order = np.argsort(-similarities, kind="stable")[:k]
     return [(int(index), float(similarities[index])) for index in order]
+
+
+def _runner_up(
+    router: Router, vector: "np.ndarray", task: str, route: Route, teacher: str, confidence: float
+) -> tuple[str | None, Gain | None]:
+    """The next best teacher on a prompt, and by how much `teacher` should exceed it."""
+    if router.local is None:
+        if route.runner_up is None or route.margin is None:
+            return route.runner_up, None
+        assert route.margin_lo is not None
+        assert route.margin_hi is not None
+        n = min(route.strengths[name].n for name in (teacher, route.runner_up))
+        return route.runner_up, Gain(route.margin, route.margin_lo, route.margin_hi, n)
+    ours = router.teachers.index(teacher)
+    predicted = router.local.predict(vector[None], [task])[0]
+    predicted[ours] = -math.inf
+    other = int(predicted.argmax())
+    [gain] = router.local.gains(vector[None], task, ours, other, confidence)
+    return router.teachers[other], gain
+
+
+def _near(
+    item: Item, teachers: Sequence[str], scores: Sequence[float], similarity: float
+) -> NearProbe:
+    told = {
+        name: score for name, score in zip(teachers, scores, strict=True) if not math.isnan(score)
+    }
+    return NearProbe(item.prompt.text, str(item.task), similarity, told)

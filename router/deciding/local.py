@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 GRAINS = (8, 16, 32, 64, 128)  # clusters of a partition
 PARTITIONS = 6  # of each grain
 PROBES_PER_CLUSTER = 16  # no finer than this on average
+FEWEST = GRAINS[0] * PROBES_PER_CLUSTER  # probes that make a partition
 # Variance of all effects of a level together, over the variance of the noise.
 TASK_SPREADS = (0.0, 0.03, 0.1, 0.3)
 LOCAL_SPREADS = (0.0, 0.02, 0.05, 0.1, 0.2)
@@ -102,7 +103,13 @@ class LocalModel:
 
     def predict(self, vectors: "np.ndarray", tasks: Sequence[str]) -> "np.ndarray":
         """The advantage (N, T) of each teacher over the mean of all, in points of score."""
-        return _sums(self.effects, self.levels.members(vectors, tasks))
+        import numpy as np
+
+        found = np.empty((len(vectors), self.effects.shape[1]))
+        for start in range(0, len(vectors), CHUNK):
+            part = slice(start, start + CHUNK)
+            found[part] = _sums(self.effects, self.levels.members(vectors[part], tasks[part]))
+        return found
 
     def draw(
         self, vectors: "np.ndarray", tasks: Sequence[str], draws: int, rng: "np.random.Generator"
@@ -119,21 +126,24 @@ class LocalModel:
         found: np.ndarray = mean + spread * rng.standard_normal((draws, *mean.shape))
         return found
 
-    def gain(
-        self, vector: "np.ndarray", task: str, ours: int, theirs: int, confidence: float
-    ) -> Gain:
-        """By how much a teacher should exceed another on a prompt like this (D,); `n` probes say so."""
+    def gains(
+        self, vectors: "np.ndarray", task: str, ours: int, theirs: int, confidence: float
+    ) -> list[Gain]:
+        """By how much a teacher should exceed another on each of a task's prompts (N, D); `n` probes say so."""
         import numpy as np
 
-        members = self.levels.members(vector[None], [task])
+        members = self.levels.members(vectors, [task] * len(vectors))
         difference = (self.effects[:, ours] - self.effects[:, theirs])[:, None]
-        mean = float(_sums(difference, members)[0, 0])
-        leverage = [
-            float(self.posteriors[self.posterior_of[one]].leverage(members)[0])
-            for one in (ours, theirs)
+        leverage = np.zeros(len(vectors))
+        for one in (ours, theirs):
+            leverage += self.posteriors[self.posterior_of[one]].leverage(members)
+        half = z_of(confidence) * np.sqrt(self.noise[ours, theirs] * leverage / 2)
+        return [
+            Gain(mean, mean - width, mean + width, self.probes)
+            for mean, width in zip(
+                _sums(difference, members)[:, 0].tolist(), half.tolist(), strict=True
+            )
         ]
-        half = z_of(confidence) * float(np.sqrt(self.noise[ours, theirs] * sum(leverage) / 2))
-        return Gain(mean, mean - half, mean + half, self.probes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from router.deciding.classifier import UNSURE
 from router.deciding.config import RouteConfig
-from router.deciding.local import LeftOut, Levels, LocalModel, Posterior, fit_local
+from router.deciding.local import FEWEST, LeftOut, Levels, LocalModel, Posterior, fit_local
 from router.deciding.policy import decide
-from router.deciding.routes import Route, route_from
+from router.deciding.routes import PromptRoute, Route, route_from
+from router.deciding.sentences import follow_their_task, leaves, weighed
 from router.deciding.strength import Gain, paired_gain, z_of
 
 if TYPE_CHECKING:
@@ -39,6 +40,16 @@ class Probed:
     tasks: tuple[str, ...]
     teachers: tuple[str, ...]
     scores: "np.ndarray"  # (N, T), NaN where a teacher was not asked
+
+    def only(self, rows: "np.ndarray") -> "Probed":
+        """The probes of these numbers."""
+        return Probed(
+            tuple(self.keys[i] for i in rows),
+            self.vectors[rows],
+            tuple(self.tasks[i] for i in rows),
+            self.teachers,
+            self.scores[rows],
+        )
 
     def by_task(self) -> dict[str, dict[str, dict[str, float]]]:
         """The scores as `decide` takes them: task -> teacher -> prompt key."""
@@ -76,13 +87,14 @@ class LocalGain:
 class Router:
     """Routes by task, and the model of their neighbourhoods: None where prompts follow their task.
 
-    `local_gain` is what the guard went by, None where there was nothing to choose.
+    `local_gain` is what the guard went by, None where there was nothing to choose; `guard` says it.
     """
 
     teachers: tuple[str, ...]
     routes: tuple[Route, ...]
     local: LocalModel | None
     local_gain: LocalGain | None
+    guard: str
 
     def choose(self, vectors: "np.ndarray", tasks: Sequence[str]) -> list[str]:
         """The teacher of each prompt: vectors (N, D) and tasks; `unsure` ones never leave their route."""
@@ -96,6 +108,27 @@ class Router:
             for own, task, i in zip(chosen, tasks, best, strict=True)
         ]
 
+    def leaving(
+        self, keys: Sequence[str], vectors: "np.ndarray", tasks: Sequence[str], confidence: float
+    ) -> list[PromptRoute]:
+        """The prompts that leave their task's route, in their order, and what that should bring each."""
+        if self.local is None:
+            return []
+        by_task = {route.task: route.teacher for route in self.routes}
+        moves: dict[tuple[str, str], list[int]] = {}
+        for i, teacher in enumerate(self.choose(vectors, tasks)):
+            if teacher != by_task[tasks[i]]:
+                moves.setdefault((tasks[i], teacher), []).append(i)
+        found = {}
+        for (task, teacher), rows in moves.items():
+            own = by_task[task]
+            ours, theirs = self.teachers.index(teacher), self.teachers.index(own)
+            gains = self.local.gains(vectors[rows], task, ours, theirs, confidence)
+            for row, gain in zip(rows, gains, strict=True):
+                reason = leaves(task, teacher, own, gain, confidence)
+                found[row] = PromptRoute(keys[row], task, teacher, own, gain, reason)
+        return [found[row] for row in sorted(found)]
+
     def save(self, folder: Path) -> None:
         """Writes `router.safetensors` and `router.json` into a folder, the latter last."""
         from safetensors.numpy import save
@@ -104,6 +137,7 @@ class Router:
         fields = {
             "teachers": self.teachers,
             "routes": [asdict(route) for route in self.routes],
+            "guard": self.guard,
             "local_gain": asdict(self.local_gain) if self.local_gain else None,
             "local": _fields_of(self.local) if self.local else None,
         }
@@ -128,22 +162,42 @@ class Router:
         if local:
             local = _local_from(local, load((folder / ARRAYS).read_bytes()))
         routes = tuple(route_from(route) for route in fields["routes"])
-        return cls(tuple(fields["teachers"]), routes, local, gain)
+        return cls(tuple(fields["teachers"]), routes, local, gain, fields["guard"])
 
 
 def fit_router(probed: Probed, config: RouteConfig, seed: int) -> Router:
     """Decides each task's route, and whether prompts may leave it.
 
-    Raises UnroutableTask if the recipe names an unknown task or teacher, or nothing was scored.
+    They follow their task under `level: task`, where probes are too few for neighbourhoods (128 at least),
+    and where a teacher has no score at all. Raises UnroutableTask if the recipe names an unknown task
+    or teacher, or nothing was scored.
     """
+    import numpy as np
+
     tasks = sorted(set(probed.tasks))
     routes = tuple(decide(config, tasks, probed.teachers, probed.by_task()))
-    if config.policy != "strongest" or len(probed.teachers) == 1:
-        return Router(probed.teachers, routes, None, None)
+
+    def by_task(why: str) -> Router:
+        return Router(probed.teachers, routes, None, None, follow_their_task(why))
+
+    seen = ~np.isnan(probed.scores)
+    if config.level == "task" or config.policy != "strongest":
+        return by_task("the recipe says so")
+    if len(probed.teachers) == 1:
+        return by_task("there is one teacher")
+    if not seen.any(axis=0).all():
+        return by_task("a teacher has no score")
+    rows = np.flatnonzero(seen.any(axis=1))
+    if len(rows) < FEWEST:
+        return by_task(f"{len(rows)} probes are too few for neighbourhoods, {FEWEST} would do")
+    probed = probed.only(rows)
     local, left_out = fit_local(probed.vectors, probed.tasks, probed.scores, seed)
     gain = _local_gain(left_out, routes, probed, config.confidence)
-    follows = not config.guard or (gain is not None and gain.pays)
-    return Router(probed.teachers, routes, local if follows else None, gain)
+    if gain is None:
+        return by_task("no probe was asked of two teachers")
+    follows = not config.guard or gain.pays
+    told = weighed(follows, gain.expected, gain.measured, config.confidence)
+    return Router(probed.teachers, routes, local if follows else None, gain, told)
 
 
 def _local_gain(

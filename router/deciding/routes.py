@@ -1,4 +1,4 @@
-"""A route (task -> teacher, with its reason and evidence) and its rows in the ledger."""
+"""A route (task -> teacher, or prompt -> teacher), with its reason and evidence, and its rows in the ledger."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,11 @@ from ledger.keys import now_us
 from ledger.store import Ledger
 from router.deciding.strength import Gain, Strength
 
-READ = "SELECT evidence FROM route WHERE key = ? ORDER BY id"
+OF_TASKS = "SELECT evidence FROM route WHERE key = ? AND prompt IS NULL ORDER BY id"
+OF_PROMPTS = (
+    "SELECT p.key, r.evidence->>'teacher' FROM route r JOIN prompt p ON r.prompt = p.id "
+    "WHERE r.key = ?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +40,25 @@ class Route:
     strengths: dict[str, Strength] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class PromptRoute:
+    """A prompt that leaves its task's route: `gain` is what that should bring, with its interval."""
+
+    prompt: str  # key
+    task: str
+    teacher: str
+    instead_of: str
+    gain: Gain
+    reason: str
+
+
 def put_routes(
-    ledger: Ledger, run: str, key: str, routes: Sequence[Route], teacher_keys: Mapping[str, str]
+    ledger: Ledger,
+    run: str,
+    key: str,
+    routes: Sequence[Route | PromptRoute],
+    teacher_keys: Mapping[str, str],
+    policy: str,
 ) -> None:
     """Puts one row per route in one commit. `teacher_keys`: name -> key of a teacher put before."""
     at = now_us()
@@ -46,9 +67,10 @@ def put_routes(
             "key": key,
             "run": run,
             "task": route.task,
+            "prompt": route.prompt if isinstance(route, PromptRoute) else None,
             "teacher": teacher_keys[route.teacher],
-            "runner_up": route.runner_up,
-            "policy": route.policy,
+            "runner_up": route.instead_of if isinstance(route, PromptRoute) else route.runner_up,
+            "policy": policy,
             "reason": route.reason,
             "evidence": json.dumps(asdict(route), ensure_ascii=False),
             "recorded_at": at,
@@ -59,8 +81,13 @@ def put_routes(
 
 
 def read_routes(ledger: Ledger, key: str) -> list[Route]:
-    """The routes that were put under `key` and are folded, in their order."""
-    return [route_from(json.loads(evidence)) for (evidence,) in ledger.rows(READ, [key])]
+    """The tasks' routes that were put under `key` and are folded, in their order."""
+    return [route_from(json.loads(evidence)) for (evidence,) in ledger.rows(OF_TASKS, [key])]
+
+
+def read_prompt_routes(ledger: Ledger, key: str) -> dict[str, str]:
+    """Prompt key -> teacher of the prompts that left their task's route under `key`."""
+    return dict(ledger.rows(OF_PROMPTS, [key]))
 
 
 def route_from(fields: Mapping[str, Any]) -> Route:

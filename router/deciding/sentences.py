@@ -63,6 +63,29 @@ def fixed(
     return f"{said}, {abs(gain.mean):.2f} {side} {runner_up} {_interval(gain, confidence)}"
 
 
+def leaves(task: str, teacher: str, own: str, gain: Gain, confidence: float) -> str:
+    """Why one prompt leaves the teacher of its task."""
+    return (
+        f"on probes like this one {teacher} should score {gain.mean:.2f} more than {own}, "
+        f"which {task} goes to {_interval(gain, confidence)}"
+    )
+
+
+def follow_their_task(why: str) -> str:
+    """No prompt leaves its task's teacher, since there was nothing to weigh."""
+    return f"every prompt goes to its task's teacher: {why}"
+
+
+def weighed(follows: bool, expected: float, measured: Gain, confidence: float) -> str:
+    """What the guard made of prompts that leave their task's teacher."""
+    figures = (
+        f"on probes that it had not seen the router's choice gains {measured.mean:+.3f} "
+        f"{_interval(measured, confidence)}, {expected:+.3f} is to be expected"
+    )
+    may = "prompts may leave" if follows else "no prompt leaves"
+    return f"{may} their task's teacher: {figures}"
+
+
 def only_teacher(teacher: str, at_task: Mapping[str, Strength]) -> str:
     """One teacher, nothing to choose."""
     standing = f", and {_standing(at_task[teacher])}" if teacher in at_task else ""

@@ -144,8 +144,25 @@ def run_of(student: int, n: int = 300) -> Scored:
     }
 
 
+def routed(**others: int) -> dict[str, dict[str, str]]:
+    """All items to `adder`, but for the first so many of each other teacher."""
+    keys = list(run_of(0)["maths"]["adder"])
+    names = [name for name, count in others.items() for _ in range(count)]
+    return {"maths": dict.fromkeys(keys, "adder") | dict(zip(keys, names, strict=False))}
+
+
+def test_each_item_is_held_against_its_own_teacher() -> None:
+    task = summarise(run_of(298), routed(speller=60)).tasks["maths"]
+    assert task.routed == {"adder": 240, "speller": 60}
+    assert task.teacher.n == 300
+    assert task.teacher.mean == pytest.approx(task.models["adder"].mean - 60 / 300, abs=0.01)
+    scored = run_of(298)
+    scored["maths"]["speller"] = dict(list(scored["maths"]["speller"].items())[:60])
+    assert summarise(scored, routed(speller=60)).tasks["maths"].verdict == task.verdict
+
+
 def test_the_summary_has_every_models_figures_and_the_students_verdict() -> None:
-    summary = summarise(run_of(298), {"maths": "adder"})
+    summary = summarise(run_of(298), routed())
     task = summary.tasks["maths"]
     assert set(task.models) == {"adder", "speller", "baseline", "student"}
     student, expected = task.models["student"], wilson(298, 300)
@@ -155,7 +172,8 @@ def test_the_summary_has_every_models_figures_and_the_students_verdict() -> None
         expected.hi,
         300,
     )
-    assert task.routed == "adder"
+    assert task.routed == {"adder": 300}
+    assert task.teacher == task.models["adder"]
     assert (task.against_baseline.better, task.against_baseline.worse) == (295, 0)
     assert task.against_baseline.p_value < 1e-50
     assert task.verdict.decision == "yes"
@@ -163,15 +181,15 @@ def test_the_summary_has_every_models_figures_and_the_students_verdict() -> None
 
 
 def test_the_margin_reaches_the_verdict() -> None:
-    assert summarise(run_of(250), {"maths": "adder"}).overall.decision == "no"
-    assert summarise(run_of(250), {"maths": "adder"}, margin=0.3).overall.decision == "yes"
+    assert summarise(run_of(250), routed()).overall.decision == "no"
+    assert summarise(run_of(250), routed(), margin=0.3).overall.decision == "yes"
 
 
 def test_the_verdict_pairs_only_what_all_three_answered() -> None:
     scored = run_of(300)
     for key in list(scored["maths"]["adder"])[:40]:
         del scored["maths"]["adder"][key]
-    task = summarise(scored, {"maths": "adder"}).tasks["maths"]
+    task = summarise(scored, routed()).tasks["maths"]
     assert task.verdict.n == 260
     assert task.models["adder"].missing == 40
 
@@ -179,16 +197,16 @@ def test_the_verdict_pairs_only_what_all_three_answered() -> None:
 def test_a_model_without_answers_is_not_enough_data() -> None:
     scored = run_of(300)
     scored["maths"]["student"] = {}
-    assert summarise(scored, {"maths": "adder"}).overall.decision == "not enough data"
+    assert summarise(scored, routed()).overall.decision == "not enough data"
 
 
 def test_a_task_without_a_route_is_said() -> None:
     with pytest.raises(InputError, match="items of task 'maths', which has no route"):
-        summarise(run_of(300), {"facts": "adder"})
+        summarise(run_of(300), {"facts": {}})
 
 
 def test_the_summary_is_in_the_ledger(ledger: Ledger) -> None:
-    summary = summarise(run_of(298), {"maths": "adder"})
+    summary = summarise(run_of(298), routed())
     put_summary(ledger, summary, run="r", key=content_key("evaluate"))
     ledger.fold()
     rows = ledger.rows("SELECT model, role, mean, n, detail FROM evaluation ORDER BY model")

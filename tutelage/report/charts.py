@@ -67,10 +67,11 @@ def contests(data: ReportData, colour: Colours) -> list[Contest]:
 
 
 def _contest(task: TaskResult, within: float, colour: Colours) -> Contest:
-    teacher = task.teachers.get(task.chosen)
+    teacher = task.teacher
     band = (share((1 - within) * teacher.mean), share(teacher.mean)) if teacher else None
+    label = f"{task.chosen} and others" if task.elsewhere else task.chosen
     rows = [
-        ("teacher", task.chosen, colour.teacher(task.chosen), teacher),
+        ("teacher", label, colour.teacher(task.chosen), teacher),
         ("student", "student", "k-student", task.student),
         ("baseline", "baseline", "k-baseline", task.baseline),
     ]

@@ -31,13 +31,17 @@ class TaskResult:
     """How one task came out on the test items; difference = student - (1 - within) * teacher."""
 
     task: str
-    chosen: str  # the routed teacher
+    chosen: str  # the task's teacher
     runner_up: str | None
     reason: str  # why the route is as it is, one sentence
     guarded: bool  # the guard sent the task to the best single teacher
     baseline: Estimate | None = None
     student: Estimate | None = None
-    teachers: dict[str, Estimate] = field(default_factory=dict)  # the chosen one at least
+    teacher: Estimate | None = None  # what the items got from the teachers that they are routed to
+    teachers: dict[str, Estimate] = field(default_factory=dict)  # the compared ones
+    elsewhere: dict[str, int] = field(
+        default_factory=dict
+    )  # prompts that left the task's teacher, by theirs
     verdict: Decision | None = None  # None: not evaluated yet
     verdict_reason: str = ""
     difference: float | None = None
@@ -263,6 +267,7 @@ class ReportData:
     teachers: tuple[str, ...] = ()  # in recipe order: fixes their colours
     tasks: tuple[TaskResult, ...] = ()
     strengths: tuple[Strength, ...] = ()
+    leaving: str = ""  # what came of letting prompts leave their task's teacher, a sentence
     prompts: tuple[TaskCount, ...] = ()
     points: tuple[Point, ...] = ()  # a sample; beyond 3,000 the page thins it
     flow: tuple[Flow, ...] = ()

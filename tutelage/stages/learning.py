@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ledger.errors import InputError
+from ledger.keys import content_key
+from ledger.prompts import Item
 from tutelage.buying import measured_answers, purchase_figures, require_all
 from tutelage.stages.routing import put_prompts
 from tutelage.stages.stage import Output, Stage
@@ -31,23 +33,23 @@ def _test_inputs(workspace: Workspace) -> dict[str, Any]:
 
 
 def _answered(
-    workspace: Workspace, watch: Watch, stage: str, asked: "dict[Teacher, list[str]]"
+    workspace: Workspace, watch: Watch, stage: str, asked: "dict[Teacher, list[Item]]"
 ) -> "tuple[Scored, Output]":
-    """Scores of every model on the test items of the tasks that it is asked about."""
+    """Scores of every model on the test items that it is asked."""
     from evals.summary import score_answers
     from router.engine import Request
 
-    items = workspace.pools.test
     requests: list[Request] = [
         Request(item.prompt, model.name, task=str(item.task))
-        for model, tasks in asked.items()
+        for model, items in asked.items()
         for item in items
-        if item.task in tasks
     ]
     models = {model.name: model for model in asked}
     found, purchase = measured_answers(workspace, watch, stage, requests, models)
     require_all(requests, found, purchase, stage)
-    scored = score_answers(workspace.ledger, found, items, workspace.scorer("evaluate"))
+    scored = score_answers(
+        workspace.ledger, found, workspace.pools.test, workspace.scorer("evaluate")
+    )
     answered = {
         task: {name: by_key for name, by_key in models.items() if by_key}
         for task, models in scored.items()
@@ -84,7 +86,7 @@ def _baseline(workspace: Workspace, watch: Watch) -> Output:
 
     put_prompts(workspace, workspace.pools.test)
     model = workspace.baseline
-    scored, figures = _answered(workspace, watch, "baseline", {model: workspace.pools.tasks})
+    scored, figures = _answered(workspace, watch, "baseline", {model: workspace.pools.test})
     found = standings(scored)
     put_standings(
         workspace.ledger,
@@ -176,10 +178,7 @@ def _evaluate_inputs(workspace: Workspace) -> Any:
             task: [workspace.teachers[name].key for name in names]
             for task, names in compared_teachers(workspace).items()
         },
-        "routed": {
-            task: workspace.outputs["route"]["routes"][task]["teacher"]
-            for task in workspace.pools.tasks
-        },
+        "routed": content_key(routed_on_test(workspace)),
         "within": evaluate.within,
         "speed": evaluate.speed.model_dump(mode="json"),
     }
@@ -198,26 +197,51 @@ def compared_teachers(workspace: Workspace) -> dict[str, list[str]]:
     return compared
 
 
+def routed_on_test(workspace: Workspace) -> dict[str, dict[str, str]]:
+    """By task, the teacher that each test item is routed to, by its prompt's key."""
+    routed: dict[str, dict[str, str]] = {task: {} for task in workspace.pools.tasks}
+    for item in workspace.pools.test:
+        task = str(item.task)
+        routed[task][item.prompt.key] = workspace.routed.teacher(task, item.prompt.key)
+    return routed
+
+
+def asked_on_test(workspace: Workspace) -> dict[str, list[Item]]:
+    """What each teacher is asked: the tasks that it is compared on, and the items routed to it."""
+    compared, routed = compared_teachers(workspace), routed_on_test(workspace)
+    asked = {
+        name: [
+            item
+            for item in workspace.pools.test
+            if name in compared[str(item.task)] or name == routed[str(item.task)][item.prompt.key]
+        ]
+        for name in workspace.recipe.teachers
+    }
+    return {name: items for name, items in asked.items() if items}
+
+
 def _evaluate(workspace: Workspace, watch: Watch) -> Output:
     from evals.summary import put_summary, summarise
 
-    tasks, compared = workspace.pools.tasks, compared_teachers(workspace)
-    asked = {
-        workspace.teachers[name]: [task for task in tasks if name in compared[task]]
-        for name in workspace.recipe.teachers
-        if any(name in names for names in compared.values())
-    }
-    asked[workspace.baseline] = tasks
-    asked[workspace.open_student()] = tasks
+    asked = {workspace.teachers[name]: items for name, items in asked_on_test(workspace).items()}
+    asked[workspace.baseline] = workspace.pools.test
+    asked[workspace.open_student()] = workspace.pools.test
     scored, figures = _answered(workspace, watch, "evaluate", asked)
-    routed = {task: names[0] for task, names in compared.items()}
+    routed = routed_on_test(workspace)
     summary = summarise(scored, routed, margin=workspace.recipe.evaluate.within)
     put_summary(workspace.ledger, summary, run=workspace.run, key=workspace.keys["evaluate"])
     return {
         **figures,
-        "tasks": {task: asdict(found) for task, found in summary.tasks.items()},
+        "tasks": {
+            task: {**asdict(found), "compared": compared_teachers(workspace)[task]}
+            for task, found in summary.tasks.items()
+        },
         "overall": asdict(summary.overall),
-        "speed": _speed(workspace, watch, sorted(set(routed.values()))),
+        "speed": _speed(
+            workspace,
+            watch,
+            sorted({name for by_key in routed.values() for name in by_key.values()}),
+        ),
     }
 
 

@@ -1,7 +1,8 @@
 """generate and mix: the routed teachers answer what the mix needs, and the mix is written."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from ledger.errors import InputError
 from ledger.mixes import MixDamaged, read_manifest
 from ledger.prompts import Item
 from tutelage.buying import AnswersMissing, buy_answers, cost_usd
-from tutelage.stages.routing import declare_sources
+from tutelage.stages.routing import declare_sources, labels
 from tutelage.stages.stage import Output, Stage
 from tutelage.watch import Watch
 from tutelage.workspace import Workspace
@@ -24,34 +25,34 @@ FIRST_GUESS_TOKENS = 64.0  # of an answer, where no probe of its task was answer
 
 def labelled(workspace: Workspace) -> dict[str, list[Item]]:
     """The training prompts of each task, as the classifier labelled them, in seeded order."""
-    rows = workspace.ledger.rows(
-        "SELECT p.key, l.task FROM label l JOIN prompt p ON l.prompt = p.id WHERE l.classifier = ?",
-        [workspace.outputs["classify"]["classifier"]],
-    )
-    task_of = dict(rows)
+    task_of = labels(workspace)
     tasks: dict[str, list[Item]] = defaultdict(list)
     for item in workspace.in_seeded_order(workspace.pools.train):
         tasks[task_of[item.prompt.key]].append(item)
     return tasks
 
 
-def teacher_of(workspace: Workspace, task: str) -> str:
-    """The teacher that a task (or `unsure`) is routed to."""
-    return str(workspace.outputs["route"]["routes"][task]["teacher"])
-
-
 def asked_for(
-    workspace: Workspace, task: str, items: Sequence[Item], start: int, stop: int
-) -> "list[tuple[Item, Request]]":
-    """A task's requests from one place to another: `n` for each prompt in turn, to its teacher."""
+    workspace: Workspace, task: str, items: Sequence[Item], start: int
+) -> "Iterator[tuple[Item, Request]]":
+    """A task's requests from a place on: `n` for each prompt in turn, to the teacher of each."""
     from router.engine import Request
 
-    teacher, each = teacher_of(workspace, task), workspace.recipe.generate.n
-    places = range(start, min(stop, len(items) * each))
-    return [
-        (items[place // each], Request(items[place // each].prompt, teacher, place % each, task))
-        for place in places
-    ]
+    routed, each = workspace.routed, workspace.recipe.generate.n
+    for place in range(start, len(items) * each):
+        prompt = items[place // each].prompt
+        teacher = routed.teacher(task, prompt.key)
+        yield items[place // each], Request(prompt, teacher, place % each, task)
+
+
+def answers_asked(workspace: Workspace) -> dict[tuple[str, str], int]:
+    """By task and teacher, the answers that `generate` asked for."""
+    by_task = labelled(workspace)
+    return Counter(
+        (task, request.teacher)
+        for task, count in workspace.outputs["generate"]["taken"].items()
+        for _, request in islice(asked_for(workspace, task, by_task[task], 0), count)
+    )
 
 
 def candidates(workspace: Workspace, taken: dict[str, int]) -> "list[Candidate]":
@@ -64,7 +65,7 @@ def candidates(workspace: Workspace, taken: dict[str, int]) -> "list[Candidate]"
     chosen = [
         pair
         for task, count in taken.items()
-        for pair in asked_for(workspace, task, by_task[task], 0, count)
+        for pair in islice(asked_for(workspace, task, by_task[task], 0), count)
     ]
     requests = [request for _, request in chosen]
     found = answers(workspace.ledger, requests, workspace.teachers, workspace.routed_sampling)
@@ -169,6 +170,7 @@ def _generate_inputs(workspace: Workspace) -> Any:
             task: workspace.teachers[route["teacher"]].key
             for task, route in workspace.outputs["route"]["routes"].items()
         },
+        "left": workspace.outputs["route"]["prompt_routes"],
         "sampling": [
             workspace.sampling.key_fields,
             workspace.sampling.max_tokens,
@@ -196,11 +198,12 @@ def _generate(workspace: Workspace, watch: Watch) -> Output:
         have = candidates(workspace, taken)
         missing = still_needed(workspace.recipe.mix, have, tasks=tasks)
         batch = {
-            task: _next_requests(workspace, by_task[task], taken.get(task, 0), task, need, have)
+            task: _next_requests(
+                workspace, by_task[task], taken.get(task, 0), task, need, have, paused
+            )
             for task, need in missing.items()
-            if teacher_of(workspace, task) not in paused
         }
-        requests = [request for part in batch.values() for request in part]
+        requests = [request for part, _ in batch.values() for request in part]
         if not requests:
             break
         found, purchase = buy_answers(
@@ -215,11 +218,10 @@ def _generate(workspace: Workspace, watch: Watch) -> Output:
         paused |= purchase.paused.keys()
         for name, own in purchase.failures_of.items():
             failures.setdefault(name, {}).update(own)
-        for task, part in batch.items():
-            taken[task] = taken.get(task, 0) + len(part)
+        taken |= {task: stop for task, (part, stop) in batch.items() if part}
         if purchase.failures and (not found or "cancelled" in purchase.failures):
             break
-    _refuse_short(workspace, missing, failures, paused)
+    _refuse_short(workspace, by_task, missing, failures, paused)
     return {
         "taken": taken,
         "states": dict(states),
@@ -235,16 +237,27 @@ def _next_requests(
     task: str,
     need: "Need",
     have: "list[Candidate]",
-) -> "list[Request]":
-    """As many further requests as should fill the need, by the drop rate measured so far."""
+    paused: set[str],
+) -> "tuple[list[Request], int]":
+    """As many further requests as should fill the need, by the drop rate measured so far, and the place
+    after the last of them. Teachers that were given up are passed over."""
     from math import ceil
 
     mine = [c for c in have if c.task == task]
-    each = sum(c.tokens for c in mine) / len(mine) if mine else _probe_tokens(workspace, task)
+    each = (
+        sum(c.tokens for c in mine) / len(mine) if mine else _probe_tokens(workspace, task, items)
+    )
     wanted = need.answers(each)
     usable = _usable_share(workspace, mine) if start else 1.0
-    stop = start + ceil(wanted / max(usable, 0.05))
-    return [request for _, request in asked_for(workspace, task, items, start, stop)]
+    count, stop = ceil(wanted / max(usable, 0.05)), start
+    requests: list[Request] = []
+    for place, (_, request) in enumerate(asked_for(workspace, task, items, start), start + 1):
+        if len(requests) == count:
+            break
+        if request.teacher not in paused:
+            requests.append(request)
+            stop = place
+    return requests, stop
 
 
 def _usable_share(workspace: Workspace, mine: "list[Candidate]") -> float:
@@ -255,26 +268,33 @@ def _usable_share(workspace: Workspace, mine: "list[Candidate]") -> float:
     return len(apply_filters(workspace.recipe.mix, mine).kept) / len(mine)
 
 
-def _probe_tokens(workspace: Workspace, task: str) -> float:
-    """Mean tokens of the routed teacher's probe answers: what the first round goes by."""
+def _probe_tokens(workspace: Workspace, task: str, items: list[Item]) -> float:
+    """Mean tokens of the routed teachers' probe answers: what the first round goes by."""
     lengths = workspace.outputs["probe"]["answer_tokens"]
-    return float(lengths.get(teacher_of(workspace, task), {}).get(task) or FIRST_GUESS_TOKENS)
+    asked = Counter(workspace.routed.teacher(task, item.prompt.key) for item in items)
+    known = {name: lengths[name][task] for name in asked if task in lengths.get(name, {})}
+    total = sum(asked[name] for name in known)
+    return sum(asked[n] * known[n] for n in known) / total if total else FIRST_GUESS_TOKENS
 
 
 def _refuse_short(
     workspace: Workspace,
+    by_task: dict[str, list[Item]],
     missing: "dict[str, Need]",
     failures: "dict[str, dict[str, Failure]]",
     paused: set[str],
 ) -> None:
     """Failed calls that leave the mix short stop the run; an exhausted pool is the mixer's to judge."""
     for task, need in missing.items():
-        teacher = teacher_of(workspace, task)
-        own = failures.get(teacher, {})
+        own = [
+            (failure.count, error_class, name, failure)
+            for name in sorted(workspace.routed.teachers(task, by_task[task]))
+            for error_class, failure in failures.get(name, {}).items()
+        ]
         if need.at_least > 0 and own:
-            error_class, worst = max(own.items(), key=lambda pair: pair[1].count)
+            count, error_class, teacher, worst = max(own, key=lambda found: found[0])
             raise AnswersMissing(
-                f"generate: {task} lacks answers, since {worst.count:,} requests to {teacher} ended "
+                f"generate: {task} lacks answers, since {count:,} requests to {teacher} ended "
                 f"{worst.state} ({error_class}: {worst.example}). What was bought is kept: mend the cause "
                 "and run again.",
                 paused,

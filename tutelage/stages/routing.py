@@ -1,7 +1,9 @@
 """classify, probe and route: what is each prompt, who is strongest there, who answers it."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ledger.keys import content_key, now_us
@@ -12,7 +14,9 @@ from tutelage.watch import Watch
 from tutelage.workspace import Workspace
 
 if TYPE_CHECKING:
-    from router.deciding import Route, TaskClassifier
+    import numpy as np
+
+    from router.deciding import Probed, PromptRoute, Route, Router, TaskClassifier
     from router.engine import Request
 
 
@@ -54,6 +58,15 @@ def _classify(workspace: Workspace, watch: Watch) -> Output:
         "probes_right": right,
         "probes": len(pools.probes),
     }
+
+
+def labels(workspace: Workspace) -> dict[str, str]:
+    """Prompt key -> the task that the classifier gave it."""
+    rows = workspace.ledger.rows(
+        "SELECT p.key, l.task FROM label l JOIN prompt p ON l.prompt = p.id WHERE l.classifier = ?",
+        [workspace.outputs["classify"]["classifier"]],
+    )
+    return dict(rows)
 
 
 def put_prompts(workspace: Workspace, items: list[Item]) -> None:
@@ -190,25 +203,85 @@ def _route_inputs(workspace: Workspace) -> Any:
         "scores": content_key(workspace.outputs["probe"]["scores"]),
         "route": workspace.recipe.route.model_dump(mode="json"),
         "tasks": workspace.pools.tasks,
+        "labels": workspace.keys["classify"],
+        "test": workspace.pools.fingerprint("test"),
+        "seed": workspace.recipe.seed,
     }
 
 
 def _route(workspace: Workspace, watch: Watch) -> Output:
-    from router.deciding import decide, put_routes
+    from router.deciding import PromptRoute, Route, fit_router, put_routes
     from router.teachers.protocol import register
 
-    routes = decide(
-        workspace.recipe.route,
-        workspace.pools.tasks,
-        list(workspace.recipe.teachers),
-        workspace.outputs["probe"]["scores"],
-    )
+    config, pools = workspace.recipe.route, workspace.pools
+    vectors = _vectors(workspace, pools.probes, watch)
+    router = fit_router(probed(workspace, vectors), config, workspace.recipe.seed)
+    folder = Path("router") / workspace.keys["route"][:12]
+    router.save(workspace.folder / folder)
+    leaving = _leaving(workspace, watch, router) if router.local else []
     for teacher in workspace.teachers.values():
         register(workspace.ledger, teacher)
     keys = {name: teacher.key for name, teacher in workspace.teachers.items()}
-    put_routes(workspace.ledger, workspace.run, workspace.keys["route"], routes, keys)
-    _show_routes(workspace, routes, watch)
-    return {"routes": {route.task: _compact(route) for route in routes}}
+    routes: list[Route | PromptRoute] = [*router.routes, *leaving]
+    put_routes(
+        workspace.ledger, workspace.run, workspace.keys["route"], routes, keys, config.policy
+    )
+    workspace.ledger.fold()
+    _show_routes(workspace, router.routes, watch)
+    test = {item.prompt.key for item in pools.test}
+    moves = Counter((r.task, r.teacher) for r in leaving if r.prompt not in test)
+    output = {
+        "folder": str(folder),
+        "routes": {route.task: _compact(route) for route in router.routes},
+        "guard": router.guard,
+        "left": [[task, teacher, count] for (task, teacher), count in sorted(moves.items())],
+        "prompts": len(pools.train),
+        "prompt_routes": content_key([[r.prompt, r.teacher] for r in leaving]),
+    }
+    watch.note(leaving_line(output))
+    return output
+
+
+def _leaving(workspace: Workspace, watch: Watch, router: "Router") -> "list[PromptRoute]":
+    """Training prompts and test items that another teacher than their task's serves better."""
+    put_prompts(workspace, workspace.pools.test)
+    tasks = labels(workspace)
+    items = [(item, tasks[item.prompt.key]) for item in workspace.pools.train]
+    items += [(item, str(item.task)) for item in workspace.pools.test]
+    return router.leaving(
+        [item.prompt.key for item, _ in items],
+        _vectors(workspace, [item for item, _ in items], watch),
+        [task for _, task in items],
+        workspace.recipe.route.confidence,
+    )
+
+
+def probed(workspace: Workspace, vectors: "np.ndarray") -> "Probed":
+    """The probes with their vectors (N, D), and every teacher's score on each."""
+    import numpy as np
+
+    from router.deciding import Probed
+
+    items, names = workspace.pools.probes, tuple(workspace.recipe.teachers)
+    found = workspace.outputs["probe"]["scores"]
+    scores = [
+        [found[item.task].get(name, {}).get(item.prompt.key, np.nan) for name in names]
+        for item in items
+    ]
+    return Probed(
+        tuple(item.prompt.key for item in items),
+        vectors,
+        tuple(str(item.task) for item in items),
+        names,
+        np.array(scores),
+    )
+
+
+def leaving_line(output: Output) -> str:
+    """What came of letting prompts leave their task's teacher."""
+    left = sum(count for _, _, count in output["left"])
+    counted = f"; {left:,} of {output['prompts']:,} do" if left else ""
+    return f"{output['guard']}{counted}"
 
 
 def _compact(route: "Route") -> dict[str, Any]:
@@ -217,7 +290,7 @@ def _compact(route: "Route") -> dict[str, Any]:
     return fields
 
 
-def _show_routes(workspace: Workspace, routes: "list[Route]", watch: Watch) -> None:
+def _show_routes(workspace: Workspace, routes: "Sequence[Route]", watch: Watch) -> None:
     strengths = workspace.outputs["probe"]["strengths"]
     tasks = [route for route in routes if route.task in workspace.pools.tasks]
     header = ["teacher", *(route.task for route in tasks)]
@@ -239,7 +312,15 @@ def _cell(strength: dict[str, Any] | None, chosen: bool) -> str:
 
 
 def _route_line(output: Output) -> str:
-    return ", ".join(f"{task} -> {route['teacher']}" for task, route in output["routes"].items())
+    tasks = ", ".join(f"{task} -> {route['teacher']}" for task, route in output["routes"].items())
+    left = sum(count for _, _, count in output["left"])
+    return f"{tasks}; {left:,} prompts go elsewhere than their task" if left else tasks
+
+
+def router_is_there(workspace: Workspace, output: Output) -> bool:
+    """Whether the router that `route` fitted still stands in the run folder."""
+    folder = workspace.folder / output["folder"]
+    return all((folder / name).is_file() for name in ("router.json", "router.safetensors"))
 
 
 CLASSIFY = Stage(
@@ -250,4 +331,11 @@ CLASSIFY = Stage(
     _classify_line,
 )
 PROBE = Stage("probe", "every teacher answers the same probes", _probe_inputs, _probe, _probe_line)
-ROUTE = Stage("route", "each task gets its teacher", _route_inputs, _route, _route_line)
+ROUTE = Stage(
+    "route",
+    "each task gets its teacher, and each prompt that another serves better",
+    _route_inputs,
+    _route,
+    _route_line,
+    router_is_there,
+)

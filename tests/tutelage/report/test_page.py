@@ -125,7 +125,7 @@ def test_run_that_stopped_early_still_has_a_page() -> None:
 
 def test_figures_that_are_none_or_not_finite_do_not_break_the_page() -> None:
     nan = Estimate(math.nan, math.nan, math.inf, 0)
-    task = TaskResult("t", "a", None, "", True, None, nan, {"a": nan}, None, "", math.nan)
+    task = TaskResult("t", "a", None, "", True, None, nan, nan, {"a": nan}, {}, None, "", math.nan)
     training = dataclasses.replace(sample.training(), loss=((1, math.nan), (2, math.inf)))
     data = dataclasses.replace(sample.report(), tasks=(task,), training=training)
     text = render(data)
