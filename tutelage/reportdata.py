@@ -1,6 +1,7 @@
 """Fills the report from the stages' outputs and the ledger. It joins; no figure is computed here."""
 
 import platform
+from collections import Counter
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -87,7 +88,9 @@ def _estimate(value: dict[str, Any]) -> Estimate:
 
 
 def _task(workspace: Workspace, name: str, found: dict[str, Any]) -> TaskResult:
-    left = workspace.outputs["route"]["left"]
+    left = {teacher: n for at, teacher, n in workspace.outputs["route"]["left"] if at == name}
+    stay = workspace.outputs["classify"]["tasks"].get(name, 0) - sum(left.values())
+    prompts = Counter(left) + Counter({found["chosen"]: stay})
     return TaskResult(
         task=name,
         chosen=found["chosen"],
@@ -97,7 +100,7 @@ def _task(workspace: Workspace, name: str, found: dict[str, Any]) -> TaskResult:
         baseline=_estimate(found["baseline"]),
         student=_estimate(found["student"]),
         teacher=_estimate(found["teacher"]),
-        elsewhere={teacher: count for task, teacher, count in left if task == name},
+        prompts=dict(prompts.most_common()),
         teachers={teacher: _estimate(value) for teacher, value in found["teachers"].items()},
         verdict=found["verdict"],
         verdict_reason=found["verdict_reason"],

@@ -159,10 +159,10 @@ def closing_lines(result: dict[str, Any]) -> list[Any]:
         column.no_wrap = True
     for name, task in result["tasks"].items():
         style = VERDICT_STYLE[task["verdict"]]
-        others = len(task["routed"]) - 1
+        first, *others = sorted(task["routed"], key=lambda name: -task["routed"][name])
         table.add_row(
             escape(name),
-            escape(f"{task['chosen']} + {others}" if others else task["chosen"]),
+            escape(f"{first} + {len(others)}" if others else first),
             f"{task['baseline']['mean']:.2f} ->",
             estimate(task["student"]),
             estimate(task["teacher"]),

@@ -69,9 +69,10 @@ def contests(data: ReportData, colour: Colours) -> list[Contest]:
 def _contest(task: TaskResult, within: float, colour: Colours) -> Contest:
     teacher = task.teacher
     band = (share((1 - within) * teacher.mean), share(teacher.mean)) if teacher else None
-    label = f"{task.chosen} and others" if task.elsewhere else task.chosen
+    first, *others = task.prompts or [task.chosen]
+    label = f"{first} and {len(others)} more" if others else first
     rows = [
-        ("teacher", label, colour.teacher(task.chosen), teacher),
+        ("teacher", label, colour.teacher(first), teacher),
         ("student", "student", "k-student", task.student),
         ("baseline", "baseline", "k-baseline", task.baseline),
     ]

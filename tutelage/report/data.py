@@ -39,9 +39,9 @@ class TaskResult:
     student: Estimate | None = None
     teacher: Estimate | None = None  # what the items got from the teachers that they are routed to
     teachers: dict[str, Estimate] = field(default_factory=dict)  # the compared ones
-    elsewhere: dict[str, int] = field(
+    prompts: dict[str, int] = field(
         default_factory=dict
-    )  # prompts that left the task's teacher, by theirs
+    )  # training prompts of each teacher, most first
     verdict: Decision | None = None  # None: not evaluated yet
     verdict_reason: str = ""
     difference: float | None = None

@@ -83,5 +83,6 @@ def _totals(data: ReportData) -> dict[str, Any]:
         "mixed": sum(c.samples for c in cells),
         "mixed_tokens": sum(c.tokens for c in cells),
         "student": next((s for s in data.speeds if s.role == "student"), None),
+        "routed": len({name for t in data.tasks for name in t.prompts or [t.chosen]}),
         "strengths": {(s.teacher, s.task): s for s in data.strengths},
     }

@@ -109,7 +109,7 @@ def results() -> tuple[TaskResult, ...]:
             wilson(student, 300),
             wilson(teacher, 300),
             {TASKS[task]: wilson(teacher, 300), "generalist": wilson(runner, 300)},
-            {"generalist": 40} if task == "chain_sum" else {},
+            {TASKS[task]: 2000} | ({"generalist": 40} if task == "chain_sum" else {}),
             "yes",
             "The lower bound of the difference is above zero.",
             student - 0.95 * teacher,
