@@ -51,7 +51,11 @@ TABLES: dict[str, Table] = {
         _table("prompt_text", "prompt>prompt, messages, tools, json_schema", "prompt", wide=True),
         _table("embedding", "prompt>prompt, model, vector FLOAT[]", "prompt model", wide=True),
         _table("licence", "kind, subject, licence, recorded_at TIMESTAMP"),
-        _table("label", "prompt>prompt, classifier, task, probability DOUBLE", "prompt classifier"),
+        _table(
+            "label",
+            "prompt>prompt, classifier, task, probability DOUBLE, novel BOOLEAN",
+            "prompt classifier",
+        ),
         _table("teacher", "key, name, kind, model, revision, settings", "key"),
         _table(
             "provider_batch",

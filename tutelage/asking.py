@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ledger.errors import InputError, TutelageError
 from ledger.prompts import Prompt
-from tutelage.stages.routing import probed, router_is_there
+from tutelage.stages.routing import fitted_classifier, probed, router_is_there
 from tutelage.visible import visible
 from tutelage.workspace import Workspace, open_run, require_stage
 
@@ -37,6 +37,8 @@ class Explained:
 
         told, label = self.explanation, self.explanation.label
         doubt = "" if label.task == label.best_task else f" (nearest: {label.best_task})"
+        if label.novel:
+            doubt += ", like no example or probe"
         names = list(self.at_most_usd)
         return [
             f"task     {label.task}, probability {label.probability:.3f}{doubt}",
@@ -166,7 +168,7 @@ def _answer(model: "Teacher", prompt: Prompt, workspace: Workspace) -> tuple[str
 def _explanation(workspace: Workspace, prompt: Prompt) -> "Explanation":
     import numpy as np
 
-    from router.deciding import Router, explain, fit
+    from router.deciding import Router, explain
     from router.embedding import cached_vectors
 
     if not router_is_there(workspace, workspace.outputs["route"]):
@@ -178,19 +180,14 @@ def _explanation(workspace: Workspace, prompt: Prompt) -> "Explanation":
     prompts = [item.prompt for item in (*examples, *probes)]
     cached = cached_vectors(workspace.ledger, prompts, workspace.embedder)
     vectors = np.stack([cached[each.key] for each in prompts])
-    classifier = fit(
-        vectors[: len(examples)],
-        [str(item.task) for item in examples],
-        workspace.recipe.seed,
-        workspace.recipe.tasks.unsure_below,
-    )
+    known, seen = vectors[: len(examples)], vectors[len(examples) :]
     return explain(
         prompt,
         workspace.embedder.encode([prompt.text])[0],
-        classifier,
+        fitted_classifier(workspace, known, seen),
         Router.load(workspace.router_folder),
         probes,
-        probed(workspace, vectors[len(examples) :]),
+        probed(workspace, seen),
         workspace.recipe.route.confidence,
     )
 

@@ -1,12 +1,18 @@
-"""Tells a prompt's task from its embedding: logistic regression with calibrated probabilities.
+"""Tells a prompt's task from its embedding, with probabilities that can be believed, or says `unsure`.
 
-Few examples give a classifier that ranks well and is shy or bold about it. One temperature mends
-that (Guo et al. 2017, "On Calibration of Modern Neural Networks"), fitted on logits that each
-example got from a classifier that had not seen it, against targets smoothed as in Platt (1999),
-since a handful of right answers does not prove certainty.
+Logistic regression on few examples ranks well and is shy or bold about it. One temperature mends that
+(Guo et al. 2017, "On Calibration of Modern Neural Networks"), fitted on logits that each example got from
+a classifier that had not seen it, with the smoothing of one mistake more than were seen (after Platt
+1999), since a handful of right answers does not prove certainty.
+
+A prompt is `unsure` in two cases. Its probability is below a threshold that keeps the share of prompts with
+a wrong task at the error rate that was asked for (conformal risk control: Angelopoulos et al. 2022, here on
+the same cross-fitted logits). Or it is novel: less like any known prompt than the oddest of these is like
+the others, which one in n + 1 prompts of their kind would be.
 """
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,10 +25,11 @@ if TYPE_CHECKING:
     import numpy as np
 
 UNSURE = "unsure"
-FOLDS = 5
+FOLDS = 10
 # Vectors have length 1, so that scikit-learn's default of 1.0 would hardly fit them at all.
 INVERSE_REGULARISATION = 10.0
 TEMPERATURES = (0.02, 20.0)
+CHUNK = 4_096  # prompts whose similarities are in memory together
 
 
 class UnusableExamples(InputError):
@@ -31,11 +38,15 @@ class UnusableExamples(InputError):
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """The task of a prompt, or `unsure`; `probability` is that of `best_task`, calibrated."""
+    """The task of a prompt, or `unsure`; `probability` is that of `best_task`, calibrated.
+
+    `novel` means that nothing like it is among the examples and probes.
+    """
 
     task: str
     probability: float
     best_task: str
+    novel: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +57,9 @@ class TaskClassifier:
     weights: "np.ndarray"  # (D, K) float64
     bias: "np.ndarray"  # (K,)
     temperature: float
-    unsure_below: float
+    sure_from: float  # the probability from which a task counts
+    known: "np.ndarray"  # (M, D) examples and probes
+    like_from: float  # the cosine with the nearest of `known` from which a prompt is not novel
     version: str
 
     def probabilities(self, vectors: "np.ndarray") -> "np.ndarray":
@@ -55,44 +68,56 @@ class TaskClassifier:
 
     def predict(self, vectors: "np.ndarray") -> list[Label]:
         """One label for each of the vectors (N, D)."""
+        found = self.probabilities(vectors)
+        best, novel = found.argmax(axis=1), _likeness(vectors, self.known) < self.like_from
         labels = []
-        for row in self.probabilities(vectors):
-            best = int(row.argmax())
-            task, probability = self.tasks[best], float(row[best])
-            sure = probability >= self.unsure_below
-            labels.append(Label(task if sure else UNSURE, probability, task))
+        for row, place, new in zip(found, best.tolist(), novel.tolist(), strict=True):
+            task, probability = self.tasks[place], float(row[place])
+            sure = probability >= self.sure_from and not new
+            labels.append(Label(task if sure else UNSURE, probability, task, new))
         return labels
 
 
 def fit(
-    vectors: "np.ndarray", tasks: Sequence[str], seed: int, unsure_below: float = 0.5
+    vectors: "np.ndarray",
+    tasks: Sequence[str],
+    seed: int,
+    error_rate: float = 0.1,
+    probes: "np.ndarray | None" = None,
 ) -> TaskClassifier:
-    """Fits a classifier to examples: vectors (N, D) and the task of each.
+    """Fits a classifier to examples: unit vectors (N, D) and the task of each.
 
-    With one task everything is that task. Raises UnusableExamples without examples, or where a task
-    has only one among several tasks.
+    At most a share of `error_rate` of prompts like the examples gets a wrong task; the others are right
+    or `unsure`. `probes` (M, D) are more prompts that are not novel. With one task everything else is
+    that task. Raises UnusableExamples without examples, where a task has only one among several tasks,
+    or where there are too few to promise the error rate.
     """
     import numpy as np
 
-    names = _checked(tasks)
+    names = _checked(tasks, error_rate)
+    known = vectors if probes is None else np.concatenate([vectors, probes])
     version = content_key(
         {
-            "vectors": hashlib.sha256(np.ascontiguousarray(vectors, "<f4").tobytes()).hexdigest(),
+            "vectors": hashlib.sha256(np.ascontiguousarray(known, "<f4").tobytes()).hexdigest(),
             "tasks": list(tasks),
             "seed": seed,
-            "unsure_below": unsure_below,
+            "error_rate": error_rate,
             "settings": [INVERSE_REGULARISATION, FOLDS, list(TEMPERATURES)],
         }
     )
     targets = np.array([names.index(task) for task in tasks])
     weights, bias = _regression(vectors, targets, len(names))
-    temperature = 1.0
+    temperature, sure_from = 1.0, 0.0
     if len(names) > 1:
-        temperature = _temperature(_cross_fitted(vectors, targets, len(names), seed), targets)
-    return TaskClassifier(names, weights, bias, temperature, unsure_below, version)
+        logits = _cross_fitted(vectors, targets, len(names), seed)
+        temperature = _temperature(logits, targets)
+        sure_from = _threshold(_softmax(logits / temperature), targets, error_rate)
+    return TaskClassifier(
+        names, weights, bias, temperature, sure_from, known, _floor(known), version
+    )
 
 
-def _checked(tasks: Sequence[str]) -> tuple[str, ...]:
+def _checked(tasks: Sequence[str], error_rate: float) -> tuple[str, ...]:
     counts = Counter(tasks)
     if not counts:
         raise UnusableExamples("there are no examples of any task: give a few prompts per task.")
@@ -106,6 +131,12 @@ def _checked(tasks: Sequence[str]) -> tuple[str, ...]:
         raise UnusableExamples(
             f"the task {lonely[0]!r} has 1 example, and calibration needs 2 at least: "
             "give 5 or more."
+        )
+    needed = math.ceil(1 / error_rate - 1)
+    if len(counts) > 1 and len(tasks) < needed:
+        raise UnusableExamples(
+            f"{len(tasks)} examples cannot promise an error rate of {error_rate:g}, {needed} can: give "
+            "more, or raise `tasks.error_rate`."
         )
     return tuple(sorted(counts))
 
@@ -146,13 +177,13 @@ def _cross_fitted(
 
 
 def _temperature(logits: "np.ndarray", targets: "np.ndarray") -> float:
-    """The temperature of least cross-entropy against Platt's smoothed targets."""
+    """The temperature of least cross-entropy against targets with one mistake in N + 2 smoothed in."""
     import numpy as np
     from scipy.optimize import minimize_scalar
 
     rows, tasks = logits.shape
-    share = 1 / (np.bincount(targets, minlength=tasks) + 2)[targets]
-    smooth = np.repeat(share[:, None] / (tasks - 1), tasks, axis=1)
+    share = 1 / (rows + 2)
+    smooth = np.full((rows, tasks), share / (tasks - 1))
     smooth[np.arange(rows), targets] = 1 - share
 
     def loss(log_temperature: float) -> float:
@@ -161,6 +192,43 @@ def _temperature(logits: "np.ndarray", targets: "np.ndarray") -> float:
 
     found = minimize_scalar(loss, bounds=tuple(np.log(TEMPERATURES)), method="bounded")
     return float(np.exp(found.x))
+
+
+def _threshold(probabilities: "np.ndarray", targets: "np.ndarray", error_rate: float) -> float:
+    """The lowest probability from which tasks may count, so that at most `error_rate` of prompts like
+    these get a wrong one: wrong and counted, plus one, over N + 1 (Angelopoulos et al. 2022, eq. 4)."""
+    import numpy as np
+
+    confidence = probabilities.max(axis=1)
+    wrong = np.sort(confidence[probabilities.argmax(axis=1) != targets])[::-1]
+    allowed = int(error_rate * (len(targets) + 1) + 1e-9) - 1
+    if len(wrong) <= allowed:
+        return 0.0
+    return float(np.nextafter(wrong[allowed], 2.0))
+
+
+def _floor(known: "np.ndarray") -> float:
+    """The likeness (cosine) of the oddest of the known vectors to the nearest other one."""
+    import numpy as np
+
+    if len(known) < 2:
+        return -1.0
+    nearest = np.empty(len(known))
+    for start in range(0, len(known), CHUNK):
+        part = known[start : start + CHUNK] @ known.T
+        part[np.arange(len(part)), start + np.arange(len(part))] = -1.0
+        nearest[start : start + CHUNK] = part.max(axis=1)
+    return float(nearest.min())
+
+
+def _likeness(vectors: "np.ndarray", known: "np.ndarray") -> "np.ndarray":
+    """The cosine (N,) of each unit vector (N, D) with the nearest known one (M, D)."""
+    import numpy as np
+
+    found = np.empty(len(vectors))
+    for start in range(0, len(vectors), CHUNK):
+        found[start : start + CHUNK] = (vectors[start : start + CHUNK] @ known.T).max(axis=1)
+    return found
 
 
 def _softmax(logits: "np.ndarray") -> "np.ndarray":

@@ -17,11 +17,12 @@ class TasksConfig(Section):
     examples: Source = Field(
         description="A few prompts per task, each with its `task`; 5 do, 20 or more are better."
     )
-    unsure_below: float = Field(
-        default=0.5,
-        ge=0,
-        le=1,
-        description="A prompt whose most probable task is less probable than this is `unsure`.",
+    error_rate: float = Field(
+        default=0.1,
+        gt=0,
+        lt=1,
+        description="The share of prompts that may get a wrong task: where the classifier would err more "
+        "often, the least certain prompts are `unsure` instead. So are prompts unlike any example or probe.",
     )
 
 

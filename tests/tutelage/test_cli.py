@@ -177,7 +177,7 @@ def test_a_broken_prompt_line_stops_before_anything_is_spent(tmp_path: Path) -> 
     with (tmp_path / "prompts.jsonl").open("a") as file:
         file.write("{broken\n")
     said = run("run", "recipe.yaml", cwd=tmp_path, code=2)
-    assert "prompts.jsonl:41" in said
+    assert "prompts.jsonl:45" in said
     assert not (tmp_path / "runs" / "ledger" / "ledger.duckdb").exists()
 
 

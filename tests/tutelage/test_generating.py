@@ -32,7 +32,7 @@ def in_own_words(call: Call) -> Reply:
 
 
 def recipe(folder: Path, server: FaultServer, **changes: Any) -> Path:
-    """Two tasks of 20 prompts, one teacher, a mix of 10."""
+    """Two tasks of 22 prompts, one teacher, a mix of 10."""
     teachers = {"one": {**TEACHER, "url": server.url}}
     student = {"base": BASE, "licence": "Apache-2.0"}
     return write_recipe(folder, **{"teachers": teachers, "student": student, **changes})

@@ -223,10 +223,15 @@ def test_a_finished_run_is_read_without_its_teachers_and_keys(
         shutil.rmtree(tmp_path / name)
     run = Path("runs/away")
     assert write_report(run).is_file()
-    assert explain_route(run, "What is 31 + 12?").explanation.route.teacher == "adder"
+    assert (
+        explain_route(
+            run, "State the final answer to the following arithmetic problem: 31 + 12 ="
+        ).explanation.route.teacher
+        == "adder"
+    )
     assert audit_teacher(run, "adder")
     with pytest.raises(TeacherUnavailable, match="teacher `adder`: there is no folder"):
-        ask(run, "What is 31 + 12?")
+        ask(run, "State the final answer to the following arithmetic problem: 31 + 12 =")
 
 
 def test_an_edited_prompt_file_is_noticed_by_whoever_reads_the_run(
@@ -246,9 +251,19 @@ def test_an_edited_prompt_file_is_noticed_by_whoever_reads_the_run(
         write_small(tmp_path, prompts=[source], probes=probes, run="runs/filed"), until="generate"
     )
     run = Path("runs/filed")
-    assert explain_route(run, "What is 31 + 12?").explanation.route.teacher == "adder"
+    assert (
+        explain_route(
+            run, "State the final answer to the following arithmetic problem: 31 + 12 ="
+        ).explanation.route.teacher
+        == "adder"
+    )
     (tmp_path / "prompts.jsonl").write_text("".join(lines[3:]))
-    for look in (preview_mix, lambda place: explain_route(place, "What is 31 + 12?")):
+    for look in (
+        preview_mix,
+        lambda place: explain_route(
+            place, "State the final answer to the following arithmetic problem: 31 + 12 ="
+        ),
+    ):
         with pytest.raises(InputError, match="a file that it reads was edited"):
             look(run)
 
@@ -384,6 +399,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     time.sleep(1)
     child.send_signal(signal.SIGINT)
     _, said = child.communicate(timeout=120)
-    assert child.returncode == 130, said
+    # A shell shows 130 for both. Python ends by the signal where that fell into an `exec` of an import.
+    assert child.returncode in (130, -signal.SIGINT), said
     assert "Go on with: tutelage run small.yaml" in said
     assert "Traceback" not in said

@@ -60,7 +60,7 @@ def test_skipping_counts_what_it_leaves_out(tmp_path: Path) -> None:
     prompts: list[Any] = [*rows(), {"prompt": ""}, {"prompt": 3}]
     pools = pools_of(write_recipe(tmp_path, prompts, on_bad_row="skip"))
     assert pools.skipped.count == 2
-    assert "prompts.jsonl:41" in pools.skipped.reasons[0]
+    assert "prompts.jsonl:45" in pools.skipped.reasons[0]
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n"])
@@ -79,8 +79,8 @@ def test_the_four_sets_share_no_prompt(tmp_path: Path) -> None:
     pools = pools_of(write_recipe(tmp_path))
     sets = [pools.train, pools.examples, pools.probes, pools.test]
     keys = [item.prompt.key for items in sets for item in items]
-    assert len(keys) == len(set(keys)) == 40
-    assert [len(items) for items in sets[1:]] == [6, 4, 4]
+    assert len(keys) == len(set(keys)) == 44
+    assert [len(items) for items in sets[1:]] == [10, 4, 4]
     assert pools.tasks == ["blue", "red"]
 
 
@@ -135,7 +135,7 @@ def test_probes_must_carry_task_and_reference(tmp_path: Path, probe: dict, reaso
 
 
 def test_holding_out_more_than_there_is_says_so(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"300 of blue asked for, but only 20"):
+    with pytest.raises(InputError, match=r"300 of blue asked for, but only 22"):
         pools_of(write_recipe(tmp_path, evaluate={"hold_out": 300}))
     unlabelled = [{"prompt": f"p {i}"} for i in range(9)]
     with pytest.raises(InputError, match="carries both a task and a reference"):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Decision = Literal["yes", "no", "not enough data"]
-UNSURE = "unsure"  # the task of prompts whose classifier probability is below the floor
+UNSURE = "unsure"  # the task of prompts of no clear task
 
 
 @dataclass(frozen=True, slots=True)

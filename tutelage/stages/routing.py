@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def _classify_inputs(workspace: Workspace) -> Any:
     return {
         "embedder": workspace.embedder.key,
-        "unsure_below": workspace.recipe.tasks.unsure_below,
+        "error_rate": workspace.recipe.tasks.error_rate,
         "examples": workspace.pools.fingerprint("examples"),
         "train": [item.prompt.key for item in workspace.pools.train],
         "probes": [item.prompt.key for item in workspace.pools.probes],
@@ -36,7 +36,8 @@ def _classify(workspace: Workspace, watch: Watch) -> Output:
     pools = workspace.pools
     items = [*pools.examples, *pools.probes, *pools.test, *pools.train]
     put_prompts(workspace, items)
-    classifier = fitted_classifier(workspace, watch)
+    seen = _vectors(workspace, pools.probes, watch)
+    classifier = fitted_classifier(workspace, _vectors(workspace, pools.examples, watch), seen)
     labels = classifier.predict(_vectors(workspace, pools.train, watch))
     rows = [
         {
@@ -44,16 +45,19 @@ def _classify(workspace: Workspace, watch: Watch) -> Output:
             "classifier": classifier.version,
             "task": label.task,
             "probability": label.probability,
+            "novel": label.novel,
         }
         for item, label in zip(pools.train, labels, strict=True)
     ]
     workspace.ledger.put("label", rows)
-    seen = classifier.predict(_vectors(workspace, pools.probes, watch))
-    right = sum(a.best_task == i.task for a, i in zip(seen, pools.probes, strict=True))
+    found = classifier.predict(seen)
+    right = sum(a.best_task == i.task for a, i in zip(found, pools.probes, strict=True))
     return {
         "classifier": classifier.version,
         "prompts": pools.key,
         "temperature": classifier.temperature,
+        "sure_from": classifier.sure_from,
+        "novel": sum(label.novel for label in labels),
         "tasks": dict(sorted(Counter(label.task for label in labels).items())),
         "probes_right": right,
         "probes": len(pools.probes),
@@ -98,16 +102,18 @@ def declare_sources(workspace: Workspace) -> None:
         workspace.ledger.fold()
 
 
-def fitted_classifier(workspace: Workspace, watch: Watch) -> "TaskClassifier":
-    """The classifier that the recipe's examples make; the same examples make the same one."""
+def fitted_classifier(
+    workspace: Workspace, examples: "np.ndarray", probes: "np.ndarray"
+) -> "TaskClassifier":
+    """The classifier that vectors of the recipe's examples and probes make; the same make the same one."""
     from router.deciding import fit
 
-    examples = workspace.pools.examples
     return fit(
-        _vectors(workspace, examples, watch),
-        [str(item.task) for item in examples],
+        examples,
+        [str(item.task) for item in workspace.pools.examples],
         workspace.recipe.seed,
-        workspace.recipe.tasks.unsure_below,
+        workspace.recipe.tasks.error_rate,
+        probes,
     )
 
 
@@ -128,7 +134,8 @@ def _vectors(workspace: Workspace, items: list[Item], watch: Watch) -> Any:
 
 def _classify_line(output: Output) -> str:
     counts = ", ".join(f"{count:,} {task}" for task, count in output["tasks"].items())
-    return f"{counts}; {output['probes_right']} of {output['probes']} probes recognised"
+    new = f"; {output['novel']:,} are like nothing that was probed" if output["novel"] else ""
+    return f"{counts}; {output['probes_right']} of {output['probes']} probes recognised{new}"
 
 
 def probe_requests(workspace: Workspace) -> "list[Request]":

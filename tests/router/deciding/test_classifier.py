@@ -24,7 +24,8 @@ def test_five_examples_a_task_are_enough(tasks: int) -> None:
     assert (
         np.mean([label.best_task == task for label, task in zip(labels, truth, strict=True)]) == 1
     )
-    assert np.mean([label.task == UNSURE for label in labels]) < 0.02
+    assert np.mean([label.novel for label in labels]) < 2 / (5 * tasks + 1)
+    assert all(label.task != UNSURE or label.novel for label in labels)
     assert max(label.probability for label in labels) < 1, "five right answers are no certainty"
 
 
@@ -41,19 +42,51 @@ def test_probabilities_are_calibrated_where_tasks_overlap() -> None:
         (bins == b).mean() * abs(confidence[bins == b].mean() - right[bins == b].mean())
         for b in np.unique(bins)
     )
-    assert error < 0.05
+    assert error < 0.03
     assert abs(confidence.mean() - right.mean()) < 0.05
 
 
-def test_prompt_between_tasks_is_unsure() -> None:
+@pytest.mark.parametrize("error_rate", [0.05, 0.1, 0.2])
+def test_no_more_prompts_get_a_wrong_task_than_was_asked(error_rate: float) -> None:
+    wrong, unsure = [], []
+    for seed in range(20):
+        vectors, names = clouds(6, 20, 0.5, seed=seed)
+        unseen, truth = clouds(6, 200, 0.5, seed=seed + 100)
+        labels = fit(vectors, names, seed=7, error_rate=error_rate).predict(unseen)
+        pairs = zip(labels, truth, strict=True)
+        wrong.append(np.mean([label.task not in (task, UNSURE) for label, task in pairs]))
+        unsure.append(np.mean([label.task == UNSURE for label in labels]))
+    assert np.mean(wrong) == pytest.approx(error_rate, abs=0.02)
+    assert 0.05 < np.mean(unsure) < 0.8
+
+
+def test_nothing_is_unsure_for_its_probability_where_the_classifier_errs_less_than_allowed() -> (
+    None
+):
+    vectors, names = clouds(3, 20, 0.1, seed=0)
+    assert fit(vectors, names, seed=7).sure_from == 0
+
+
+def test_prompt_unlike_any_other_is_novel_and_unsure() -> None:
     vectors, names = clouds(3, 10, 0.1, seed=0)
-    between = np.zeros((1, 32), np.float32)
-    between[0, :3] = 1 / np.sqrt(3)
-    label = fit(vectors, names, seed=7, unsure_below=0.6).predict(between)[0]
-    assert label.task == UNSURE
-    assert label.best_task in names
-    assert label.probability < 0.6
-    assert fit(vectors, names, seed=7, unsure_below=0.0).predict(between)[0].task != UNSURE
+    strange = np.zeros((2, 32), np.float32)
+    strange[0, :3] = 1 / np.sqrt(3)
+    strange[1, 30] = 1
+    labels = fit(vectors, names, seed=7).predict(strange)
+    assert [(label.task, label.novel) for label in labels] == [(UNSURE, True)] * 2
+    assert all(label.best_task in names for label in labels)
+    again = fit(vectors, names, seed=7, probes=np.repeat(strange, 2, axis=0)).predict(strange)
+    assert not any(label.novel for label in again), "something like it was probed"
+
+
+def test_few_prompts_of_the_examples_kind_are_novel() -> None:
+    shares = []
+    for seed in range(20):
+        vectors, names = clouds(3, 20, 0.3, seed=seed)
+        unseen, _ = clouds(3, 100, 0.3, seed=seed + 100)
+        labels = fit(vectors, names, seed=7).predict(unseen)
+        shares.append(np.mean([label.novel for label in labels]))
+    assert np.mean(shares) < 2.5 / 61
 
 
 def test_with_one_task_everything_is_that_task() -> None:
@@ -75,7 +108,7 @@ def test_version_names_what_the_classifier_stood_on() -> None:
         first.version,
         fit(changed, names, seed=7).version,
         fit(vectors, names, seed=8).version,
-        fit(vectors, names, seed=7, unsure_below=0.4).version,
+        fit(vectors, names, seed=7, error_rate=0.2).version,
         fit(vectors, names[::-1], seed=7).version,
     }
     assert len(versions) == 5
@@ -97,6 +130,7 @@ def test_uneven_examples_do_not_favour_the_larger_task() -> None:
         ([], "no examples"),
         (["a", "a", "b"], "'b' has 1 example"),
         (["a", "a", "unsure", "unsure"], "task 'unsure'"),
+        (["a", "a", "b", "b"], "4 examples cannot promise an error rate of 0.1, 9 can"),
     ],
 )
 def test_unusable_examples_are_named(names: list[str], message: str) -> None:
