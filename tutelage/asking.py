@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from ledger.errors import InputError, TutelageError
 from ledger.prompts import Prompt
-from tutelage.stages.routing import fitted_classifier, probed, router_is_there
+from tutelage.stages.routing import (
+    example_pairs,
+    fitted_classifier,
+    probed,
+    router_is_there,
+)
 from tutelage.visible import visible
 from tutelage.workspace import Workspace, open_run, require_stage
 
@@ -176,15 +181,16 @@ def _explanation(workspace: Workspace, prompt: Prompt) -> "Explanation":
             f"the router of {workspace.folder} is gone ({workspace.router_folder}): "
             f"`{workspace.loaded.command('run', '--until', 'route')}` makes it again"
         )
-    examples, probes = workspace.pools.examples, workspace.pools.probes
-    prompts = [item.prompt for item in (*examples, *probes)]
+    examples, probes = example_pairs(workspace), workspace.pools.probes
+    prompts = [item.prompt for item in (*(item for item, _ in examples), *probes)]
     cached = cached_vectors(workspace.ledger, prompts, workspace.embedder)
     vectors = np.stack([cached[each.key] for each in prompts])
     known, seen = vectors[: len(examples)], vectors[len(examples) :]
+    classifier = fitted_classifier(workspace, known, [task for _, task in examples], seen)
     return explain(
         prompt,
         workspace.embedder.encode([prompt.text])[0],
-        fitted_classifier(workspace, known, seen),
+        classifier,
         Router.load(workspace.router_folder),
         probes,
         probed(workspace, seen),

@@ -185,13 +185,22 @@ def mix_preview(run: RunPath, as_json: AsJson = False) -> None:
     _show(preview.as_dict(), as_json, preview.lines)
 
 
+@app.command(epilog=_example("tutelage tasks runs/quickstart"))
+def tasks(run: RunPath, as_json: AsJson = False) -> None:
+    """Show the tasks of a run: size, terms, typical and borderline prompts; write names to edit."""
+    from tutelage.tasking import show_tasks
+
+    shown = show_tasks(run)
+    _show(shown.as_dict(), as_json, shown.lines)
+
+
 @app.command(epilog=_example('tutelage route runs/quickstart "Spell this word backward: sun"'))
 def route(
     run: RunPath,
     prompt: Annotated[str, typer.Argument(help="The prompt to route.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show a prompt's task, its nearest examples, its teacher, and why."""
+    """Show a prompt's task, its teacher and why, and the probes nearest to it."""
     from tutelage.asking import explain_route
 
     explained = explain_route(run, prompt)

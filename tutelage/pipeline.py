@@ -116,6 +116,7 @@ def _preflight(workspace: Workspace, stages: set[str], watch: Watch) -> None:
         watch.note(
             f"{skipped.count} lines left out (on_bad_row: skip), such as {skipped.reasons[0]}"
         )
+    find_done(workspace, "classify")  # discovered tasks are known from there on
     if "probe" in stages:
         teachers = workspace.teachers.values()
         if not _is_done(PROBE, workspace):

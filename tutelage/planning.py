@@ -63,7 +63,7 @@ class Checked:
         lines = [
             f"{self.path} is sound.",
             f"  prompts   {self.train:,} to train on ({sources})",
-            f"  tasks     {', '.join(self.tasks)}",
+            f"  tasks     {', '.join(self.tasks) or 'found in the prompts by `classify`'}",
             f"  set apart {self.examples} examples, {self.probes} probes, {self.test} test items; "
             "no two sets share a prompt",
             f"  teachers  {', '.join(f'{n} ({kind})' for n, kind in self.teachers.items())}",
@@ -100,6 +100,8 @@ def check_recipe(path: Path) -> Checked:
 
 def _check_routes(workspace: Workspace) -> None:
     known = {*workspace.pools.tasks, UNSURE}
+    if not workspace.pools.tasks:  # yet to be discovered
+        return
     for task in workspace.recipe.route.to:
         if task not in known:
             raise InputError(
@@ -256,7 +258,15 @@ class _Planner:
     def _classify(self) -> StagePlan:
         pools = self.workspace.pools
         total = len(pools.train) + len(pools.probes) + len(pools.examples)
-        return StagePlan("classify", "to do", f"up to {total:,} prompts to embed")
+        given = self.workspace.recipe.tasks
+        way = (
+            ""
+            if given.examples
+            else ", tasks by description"
+            if given.describe
+            else ", tasks discovered"
+        )
+        return StagePlan("classify", "to do", f"up to {total:,} prompts to embed{way}")
 
     def _probe(self) -> StagePlan:
         from tutelage.stages.routing import probe_requests
@@ -272,7 +282,7 @@ class _Planner:
         """By the tasks that prompts carry, or equal parts; each task at its dearest open teacher."""
         from router.engine import Request
 
-        wanted = mix_needs(self.workspace)
+        wanted = self._wanted()
         by_task: dict[str, list[Item]] = {}
         for item in self.workspace.in_seeded_order(self.workspace.pools.train):
             by_task.setdefault(item.task or "", []).append(item)
@@ -284,9 +294,20 @@ class _Planner:
             requests += [
                 Request(item.prompt, self._teacher_for(task, item), n, task) for item, n in pairs
             ]
-            parts.append(f"{answers:,} {task}")
+            parts.append(f"{answers:,} {task or 'in all'}")
         self.notes += _short_by_source(self.workspace)
         return self._bought("generate", requests, f"answers: {', '.join(parts)}")
+
+    def _wanted(self) -> dict[str, Need]:
+        """What the mix needs of each task; all of it of one task where tasks are yet to be discovered."""
+        if self.workspace.pools.tasks:
+            return mix_needs(self.workspace)
+        self.notes.append(
+            "Tasks are not known before `classify`: `generate` is planned as one task."
+        )
+        mix = self.workspace.recipe.mix
+        by_samples = mix.unit == "samples"
+        return {"": Need(mix.total if by_samples else None, None if by_samples else mix.total, 0)}
 
     def _teacher_for(self, task: str, item: Item) -> str:
         if "route" in self.workspace.outputs:

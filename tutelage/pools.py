@@ -1,8 +1,8 @@
 """The four sets of prompts of a run, which never share one: examples, probes, test items, training prompts."""
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ledger.errors import InputError
@@ -21,12 +21,16 @@ class Pools:
     examples: list[Item]
     probes: list[Item]
     test: list[Item]
+    tasks: list[str]  # sorted; none where they are yet to be discovered
     skipped: Skipped = field(default_factory=Skipped)
 
-    @property
-    def tasks(self) -> list[str]:
-        """The tasks that the examples name, sorted."""
-        return sorted({item.task for item in self.examples if item.task is not None})
+    def labelled(self, tasks: Sequence[str], task_of: Mapping[str, str]) -> "Pools":
+        """The same with `tasks`, and the task (by prompt key) of each probe and test item that has none."""
+        probes, test = (
+            [i if i.task is not None else replace(i, task=task_of.get(i.prompt.key)) for i in items]
+            for items in (self.probes, self.test)
+        )
+        return replace(self, probes=probes, test=test, tasks=list(tasks))
 
     @property
     def key(self) -> str:
@@ -47,38 +51,50 @@ def load_pools(recipe: Recipe, base: Path) -> Pools:
     train: dict[str, Item] = {}
     for source in recipe.prompts:
         for item in read_source(source, base, recipe.seed, lenient):
-            train.setdefault(item.prompt.key, item)
+            kept = item if recipe.tasks.given else replace(item, task=None)
+            train.setdefault(item.prompt.key, kept)
     aside: dict[str, list[Item]] = {}
     for name, wanted in (
         ("evaluate", recipe.evaluate.source),
         ("probes", recipe.probes.source),
         ("tasks.examples", recipe.tasks.examples),
     ):
-        if isinstance(wanted, HoldOut):
-            aside[name] = _hold_out(name, wanted.hold_out, train, recipe.seed)
+        if wanted is None:
+            aside[name] = []
+        elif isinstance(wanted, HoldOut):
+            aside[name] = _hold_out(name, wanted.hold_out, train, recipe)
         else:
             items = read_file(base / wanted.file, wanted.file, "unknown", lenient)
-            per_task = recipe.probes.per_task if name == "probes" else None
-            aside[name] = _checked(name, wanted.file, items, per_task, recipe.seed)
+            aside[name] = _checked(name, wanted.file, items, recipe)
     _refuse_overlap({**aside, "prompts": list(train.values())})
-    _same_tasks(aside)
+    tasks = sorted(recipe.tasks.describe or {str(i.task) for i in aside["tasks.examples"]})
+    if recipe.tasks.given:
+        _same_tasks(aside, tasks, need_all=recipe.tasks.examples is not None)
     return Pools(
-        list(train.values()), aside["tasks.examples"], aside["probes"], aside["evaluate"], skipped
+        list(train.values()),
+        aside["tasks.examples"],
+        aside["probes"],
+        aside["evaluate"],
+        tasks,
+        skipped,
     )
 
 
-def _hold_out(name: str, count: int, train: dict[str, Item], seed: int) -> list[Item]:
-    """Takes `count` items of each task out of `train`, in the order of a seeded hash.
+def _hold_out(name: str, count: int, train: dict[str, Item], recipe: Recipe) -> list[Item]:
+    """Takes `count` items of each task out of `train`, in the order of a seeded hash; in all where tasks are
+    not given.
 
     What differs from one of them in case or white space alone leaves `train` with it.
     """
+    bare = recipe.tasks.examples is None  # items need no task
     by_task: dict[str, list[Item]] = defaultdict(list)
     for item in train.values():
-        if item.task is not None and item.reference is not None:
-            by_task[item.task].append(item)
+        if (item.task is not None or bare) and item.reference is not None:
+            by_task[item.task or "all"].append(item)
     if not by_task:
+        needed = "a reference" if bare else "both a task and a reference"
         raise InputError(
-            f"{name}: hold_out: no entry of `prompts:` carries both a task and a reference; "
+            f"{name}: hold_out: no entry of `prompts:` carries {needed}; "
             "add them to the prompt file, or name a `file:`"
         )
     held = []
@@ -88,7 +104,7 @@ def _hold_out(name: str, count: int, train: dict[str, Item], seed: int) -> list[
                 f"{name}: hold_out: {count} of {task} asked for, but only {len(items)} prompts with "
                 "a reference are left there; add prompts, or hold out fewer"
             )
-        items.sort(key=lambda item: content_key([seed, item.prompt.key]))
+        items.sort(key=lambda item: content_key([recipe.seed, item.prompt.key]))
         held.extend(items[:count])
     gone = {_folded(item) for item in held}
     for key in [key for key, item in train.items() if _folded(item) in gone]:
@@ -96,23 +112,24 @@ def _hold_out(name: str, count: int, train: dict[str, Item], seed: int) -> list[
     return held
 
 
-def _checked(
-    name: str, file: str, items: Sequence[Item], per_task: int | None, seed: int
-) -> list[Item]:
-    """Items of a file that must carry a task (and, but for examples, a reference), cut by seed."""
-    kept: dict[str, list[Item]] = defaultdict(list)
+def _checked(name: str, file: str, items: Sequence[Item], recipe: Recipe) -> list[Item]:
+    """Items of a file that must carry a task where tasks are made by examples (and, but for examples, a
+    reference), cut by seed."""
+    kept: dict[str | None, list[Item]] = defaultdict(list)
     for item in items:
-        if item.task is None:
+        if item.task is None and recipe.tasks.examples is not None:
             raise InputError(f"{name}: {file}: every line needs a `task`; {_quote(item)} has none")
         if item.reference is None and name != "tasks.examples":
             raise InputError(
                 f"{name}: {file}: every line needs a `reference`; {_quote(item)} has none"
             )
-        kept[item.task].append(item)
+        task = item.task if recipe.tasks.given else None
+        kept[task].append(replace(item, task=task))
+    per_task = recipe.probes.per_task if name == "probes" else None
     if per_task is not None:
         for task_items in kept.values():
-            task_items.sort(key=lambda item: content_key([seed, item.prompt.key]))
-    return [item for task in sorted(kept) for item in kept[task][:per_task]]
+            task_items.sort(key=lambda item: content_key([recipe.seed, item.prompt.key]))
+    return [item for task in sorted(kept, key=str) for item in kept[task][:per_task]]
 
 
 def _refuse_overlap(sets: dict[str, list[Item]]) -> None:
@@ -129,15 +146,14 @@ def _refuse_overlap(sets: dict[str, list[Item]]) -> None:
                 )
 
 
-def _same_tasks(aside: dict[str, list[Item]]) -> None:
-    known = {item.task for item in aside["tasks.examples"]}
+def _same_tasks(aside: dict[str, list[Item]], known: list[str], *, need_all: bool) -> None:
+    """Probes and test items are of known tasks and, with `need_all`, each task has some."""
     for name in ("probes", "evaluate"):
-        found = {item.task for item in aside[name]}
-        if stray := sorted(str(task) for task in found - known):
-            raise InputError(
-                f"{name}: task {stray[0]} has no examples; the tasks are {', '.join(sorted(map(str, known)))}"
-            )
-        if lost := sorted(str(task) for task in known - found):
+        found = {item.task for item in aside[name] if item.task is not None}
+        if stray := sorted(found - set(known)):
+            said = "has no examples" if need_all else "is not described"
+            raise InputError(f"{name}: task {stray[0]} {said}; the tasks are {', '.join(known)}")
+        if need_all and (lost := sorted(set(known) - found)):
             raise InputError(f"{name}: task {lost[0]} has no item there; add some, with references")
 
 

@@ -33,7 +33,7 @@ from tutelage.report.data import (
     Training,
 )
 from tutelage.stages.making import answers_asked
-from tutelage.stages.routing import leaving_line
+from tutelage.stages.routing import example_pairs, leaving_line
 from tutelage.workspace import Workspace
 
 MAP_POINTS = 1_500
@@ -310,14 +310,16 @@ def _nearest(workspace: Workspace, prompt: str) -> tuple[Neighbour, ...]:
     from router.deciding import nearest
     from router.embedding import cached_vectors
 
-    examples = workspace.pools.examples
+    examples = [
+        (each, task) for each, task in example_pairs(workspace) if each.prompt.key != prompt
+    ]
     item = next(i for i in workspace.pools.train if i.prompt.key == prompt)
     vectors = cached_vectors(
-        workspace.ledger, [item.prompt, *(e.prompt for e in examples)], workspace.embedder
+        workspace.ledger, [item.prompt, *(e.prompt for e, _ in examples)], workspace.embedder
     )
-    matrix = np.stack([vectors[example.prompt.key] for example in examples])
+    matrix = np.stack([vectors[example.prompt.key] for example, _ in examples])
     return tuple(
-        Neighbour(examples[index].prompt.text, str(examples[index].task), similarity)
+        Neighbour(examples[index][0].prompt.text, examples[index][1], similarity)
         for index, similarity in nearest(matrix, vectors[prompt], 3)
     )
 

@@ -33,6 +33,7 @@ class Workspace:
     outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
     _routed: dict[str, Routed] = field(default_factory=dict)  # by the key of `route`
+    _pools: dict[str, Pools] = field(default_factory=dict)  # by the key of `classify`
 
     @classmethod
     def of(cls, loaded: LoadedRecipe) -> "Workspace":
@@ -87,9 +88,19 @@ class Workspace:
         return self.folder / str(self.outputs["train"]["folder"])
 
     @cached_property
-    def pools(self) -> Pools:
-        """Examples, probes, test items and training prompts."""
+    def _pools_as_read(self) -> Pools:
         return load_pools(self.recipe, self.base)
+
+    @property
+    def pools(self) -> Pools:
+        """Examples, probes, test items, training prompts; from `classify` on all but the last have tasks."""
+        if "classify" not in self.outputs:
+            return self._pools_as_read
+        key = self.keys["classify"]
+        if key not in self._pools:
+            done = self.outputs["classify"]
+            self._pools[key] = self._pools_as_read.labelled(done["task_names"], done["given"])
+        return self._pools[key]
 
     @cached_property
     def teachers(self) -> "dict[str, Teacher]":
@@ -159,7 +170,7 @@ class Workspace:
 
     def refuse_other_prompts(self) -> None:
         """Raises InputError where the recipe's files do not give the prompts that this run had."""
-        if self.pools.key != self.outputs["classify"]["prompts"]:
+        if self._pools_as_read.key != self.outputs["classify"]["prompts"]:
             raise InputError(
                 f"the prompts of {self.loaded.path} are not those that {self.folder} ran with: a file "
                 f"that it reads was edited. Bring it back, or run again: "

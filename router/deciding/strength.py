@@ -1,6 +1,7 @@
 """How strong a teacher is at a task, and how much stronger than another, each with its interval.
 
-Strength: Wilson's score interval for right-or-wrong scores; for graded ones a t interval. Gain of
+Strength: Wilson's score interval; for graded scores with the number of right-or-wrong probes that would
+say as much (Kish 1965, the design effect), and a t quantile. Gain of
 one teacher over another on the same probes: Bonett and Price (2012), "Adjusted Wald confidence
 interval for a difference of binomial proportions based on paired data", J. Educ. Behav. Stat.
 37(4), which Fagerland, Lydersen and Laake (2014, Stat. Med. 33) recommend for small samples. It
@@ -50,7 +51,7 @@ def strength(values: Sequence[float], confidence: float = 0.95) -> Strength:
     """The strength that scores in [0, 1] show; at least one is needed."""
     mean, n = fmean(values), len(values)
     binary = all(value in (0, 1) for value in values)
-    lo, hi = _wilson(mean, n, confidence) if binary else _graded(values, confidence)
+    lo, hi = _wilson(mean, n, z_of(confidence)) if binary else _graded(values, confidence)
     return Strength(mean, max(0.0, min(lo, mean)), min(1.0, max(hi, mean)), n, binary)
 
 
@@ -74,19 +75,19 @@ def z_of(confidence: float) -> float:
     return NormalDist().inv_cdf(0.5 + confidence / 2)
 
 
-def _wilson(mean: float, n: int, confidence: float) -> tuple[float, float]:
-    z = z_of(confidence)
+def _wilson(mean: float, n: float, z: float) -> tuple[float, float]:
     centre = (mean + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(mean * (1 - mean) / n + z * z / (4 * n * n))
     return centre - half, centre + half
 
 
 def _graded(values: Sequence[float], confidence: float) -> tuple[float, float]:
-    """A t interval over the scores, a 0 and a 1, so that equal scores do not look certain."""
+    """Wilson's interval with n times the variance that right-or-wrong scores of this mean would have over
+    that of the scores; one score of the former is added, so that equal scores do not look certain."""
     from scipy.stats import t
 
-    padded = [*values, 0.0, 1.0]
-    n, centre = len(padded), fmean(padded)
-    variance = sum((value - centre) ** 2 for value in padded) / (n - 1)
-    half = float(t.ppf(0.5 + confidence / 2, n - 1)) * math.sqrt(variance / n)
-    return centre - half, centre + half
+    n, mean = len(values), fmean(values)
+    shy = (n * mean + 0.5) / (n + 1)
+    binary = shy * (1 - shy)
+    variance = (sum((value - mean) ** 2 for value in values) + binary) / n
+    return _wilson(mean, n * binary / variance, float(t.ppf(0.5 + confidence / 2, n)))

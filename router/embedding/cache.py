@@ -1,11 +1,13 @@
 """Embeds prompts through the ledger: what has a vector there is not embedded again.
 
-Prompts are embedded in chunks that the list of prompts alone decides, each chunk in one commit. So
-a run that was killed and goes on ends with the same bytes as one that was not.
+Prompts are taken in windows, sorted by length in each and embedded in chunks that the order of prompts
+alone decides, each chunk in one commit. So a run that was killed and goes on ends with the same bytes as
+one that was not, and no more than a window's vectors need to be in memory.
 """
 
+import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ from router.embedding.embedder import Embedder
 if TYPE_CHECKING:
     import numpy as np
 
+WINDOW_PROMPTS = 8_192
 CHUNK_TEXTS = 256  # some 3 s on two cores: what a kill can cost
 
 CACHED = """
@@ -40,33 +43,52 @@ def embed(
     embedder: Embedder,
     on_progress: Callable[[EmbeddingProgress], None] | None = None,
 ) -> "np.ndarray":
-    """Unit vectors of the prompts' texts, float32 (N, D), in the order of `prompts`.
+    """Unit vectors of the prompts' texts, float32 (N, D), in the order of `prompts`; see `embedded`."""
+    import numpy as np
+
+    different = len({prompt.key for prompt in prompts})
+    windows = [v for _, v in embedded(ledger, prompts, embedder, different, on_progress)]
+    return np.concatenate(windows) if windows else np.zeros((0, 0), np.float32)
+
+
+def embedded(
+    ledger: Ledger,
+    prompts: Iterable[Prompt],
+    embedder: Embedder,
+    total: int,
+    on_progress: Callable[[EmbeddingProgress], None] | None = None,
+) -> "Iterator[tuple[list[Prompt], np.ndarray]]":
+    """Windows of `prompts` in their order, each with its unit vectors, float32 (n, D).
 
     The ledger must be open for writing and hold the prompts' rows (waiting in the inbox will do).
     What it has no vector for is embedded and put, durable chunk by chunk; if nothing is missing, no
-    model is loaded.
+    model is loaded. `total` is what progress is told of: different prompts.
     """
     import numpy as np
 
-    started = time.monotonic()
-    ledger.fold()
-    vectors = cached_vectors(ledger, prompts, embedder)
-    total, reused = len({prompt.key for prompt in prompts}), len(vectors)
+    started, done, reused = time.monotonic(), 0, 0
 
-    def report() -> None:
+    def report(more: int) -> None:
         if on_progress:
-            elapsed_s = time.monotonic() - started
-            on_progress(EmbeddingProgress(len(vectors), total, reused, elapsed_s))
+            on_progress(EmbeddingProgress(done + more, total, reused, time.monotonic() - started))
 
-    report()
-    for chunk in _chunks(prompts):
-        missing = [prompt for prompt in chunk if prompt.key not in vectors]
-        if missing:
-            _embed_chunk(ledger, missing, embedder, vectors)
-            report()
-    if not prompts:
-        return np.zeros((0, 0), np.float32)
-    return np.stack([vectors[prompt.key] for prompt in prompts])
+    ledger.fold()
+    report(0)
+    for window in _windows(prompts):
+        vectors = cached_vectors(ledger, window, embedder)
+        there = len(vectors)
+        reused += there
+        for chunk in _chunks(window):
+            missing = [prompt for prompt in chunk if prompt.key not in vectors]
+            if missing:
+                _embed_chunk(ledger, missing, embedder, vectors)
+                report(len(vectors))
+        done += len(vectors)
+        if there == len(vectors):
+            report(0)
+        else:
+            ledger.fold()
+        yield window, np.stack([vectors[prompt.key] for prompt in window])
 
 
 def cached_vectors(
@@ -82,6 +104,12 @@ def cached_vectors(
         return {}
     matrix = np.asarray(flat.flatten(), dtype=np.float32).reshape(len(flat), -1)
     return dict(zip(table["key"].to_pylist(), matrix, strict=True))
+
+
+def _windows(prompts: Iterable[Prompt]) -> Iterator[list[Prompt]]:
+    rest = iter(prompts)
+    while window := list(itertools.islice(rest, WINDOW_PROMPTS)):
+        yield window
 
 
 def _chunks(prompts: Sequence[Prompt]) -> list[list[Prompt]]:

@@ -101,8 +101,13 @@ def mix_tasks(workspace: Workspace) -> list[str]:
 
 
 def refuse_small_pool(workspace: Workspace) -> None:
-    """Raises InputError where the prompts cannot be enough, before anything is bought."""
+    """Raises InputError where the prompts cannot be enough, before anything is bought.
+
+    Where tasks are yet to be discovered, `generate` will tell.
+    """
     mix = workspace.recipe.mix
+    if not workspace.pools.tasks:
+        return
     least = {task: need.at_least for task, need in mix_needs(workspace).items()}
     prompts, each = len(workspace.pools.train), workspace.recipe.generate.n
     if mix.unit == "samples" and sum(least.values()) > prompts * each:
@@ -127,6 +132,8 @@ def mix_needs(workspace: Workspace) -> "dict[str, Need]":
 
 def refuse_unknown_budgets(workspace: Workspace) -> None:
     """Raises InputError, with file:line, for a cap on a task that does not exist."""
+    if not workspace.pools.tasks:
+        return
     for task in workspace.recipe.generate.task_budget_usd:
         if task not in (known := mix_tasks(workspace)):
             raise InputError(

@@ -1,11 +1,12 @@
 """classify, probe and route: what is each prompt, who is strongest there, who answers it."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ledger.errors import InputError
 from ledger.keys import content_key, now_us
 from ledger.prompts import Item
 from tutelage.buying import measured_answers, purchase_figures, require_teachers
@@ -16,52 +17,124 @@ from tutelage.workspace import Workspace
 if TYPE_CHECKING:
     import numpy as np
 
-    from router.deciding import Probed, PromptRoute, Route, Router, TaskClassifier
+    from router.deciding import (
+        Discovered,
+        Label,
+        Probed,
+        PromptRoute,
+        Route,
+        Router,
+        TaskClassifier,
+    )
     from router.engine import Request
+
+SOUGHT_IN = 20_000  # prompts that tasks without examples are made of
 
 
 def _classify_inputs(workspace: Workspace) -> Any:
+    pools = workspace.pools
     return {
         "embedder": workspace.embedder.key,
-        "error_rate": workspace.recipe.tasks.error_rate,
-        "examples": workspace.pools.fingerprint("examples"),
-        "train": [item.prompt.key for item in workspace.pools.train],
-        "probes": [item.prompt.key for item in workspace.pools.probes],
+        "tasks": workspace.recipe.tasks.model_dump(mode="json", exclude={"embedding", "examples"}),
+        "examples": pools.fingerprint("examples"),
+        "train": [item.prompt.key for item in pools.train],
+        "probes": [item.prompt.key for item in pools.probes],
+        "test": [item.prompt.key for item in pools.test],
         "sources": [[s.name, s.licence] for s in workspace.recipe.prompts],
         "seed": workspace.recipe.seed,
     }
 
 
 def _classify(workspace: Workspace, watch: Watch) -> Output:
-    pools = workspace.pools
-    items = [*pools.examples, *pools.probes, *pools.test, *pools.train]
-    put_prompts(workspace, items)
-    seen = _vectors(workspace, pools.probes, watch)
-    classifier = fitted_classifier(workspace, _vectors(workspace, pools.examples, watch), seen)
-    labels = classifier.predict(_vectors(workspace, pools.train, watch))
-    rows = [
-        {
-            "prompt": item.prompt.key,
-            "classifier": classifier.version,
-            "task": label.task,
-            "probability": label.probability,
-            "novel": label.novel,
-        }
-        for item, label in zip(pools.train, labels, strict=True)
-    ]
-    workspace.ledger.put("label", rows)
-    found = classifier.predict(seen)
-    right = sum(a.best_task == i.task for a, i in zip(found, pools.probes, strict=True))
+    pools, given = workspace.pools, workspace.recipe.tasks
+    put_prompts(workspace, [*pools.examples, *pools.probes, *pools.test, *pools.train])
+    probes = vectors_of(workspace, pools.probes, watch)
+    examples, found = _examples(workspace, watch)
+    vectors = vectors_of(workspace, [item for item, _ in examples], watch)
+    classifier = fitted_classifier(workspace, vectors, [task for _, task in examples], probes)
+    tasks, novel = Counter[str](), 0
+    for keys, window in _embedded(workspace, pools.train, watch):
+        labels = classifier.predict(window)
+        workspace.ledger.put("label", _label_rows(classifier, keys, labels))
+        tasks.update(label.task for label in labels)
+        novel += sum(label.novel for label in labels)
+    seen = zip(classifier.predict(probes), pools.probes, strict=True)
+    named = [(label, item) for label, item in seen if item.task is not None]
+    bare = [item for item in (*pools.probes, *pools.test) if item.task is None]
+    guesses = classifier.predict(vectors_of(workspace, bare, watch)) if bare else []
     return {
         "classifier": classifier.version,
         "prompts": pools.key,
         "temperature": classifier.temperature,
         "sure_from": classifier.sure_from,
-        "novel": sum(label.novel for label in labels),
-        "tasks": dict(sorted(Counter(label.task for label in labels).items())),
-        "probes_right": right,
-        "probes": len(pools.probes),
+        "novel": novel,
+        "task_names": list(classifier.tasks) if given.examples is None else pools.tasks,
+        "tasks": dict(sorted(tasks.items())),
+        "given": {i.prompt.key: g.best_task for i, g in zip(bare, guesses, strict=True)},
+        "examples": [[i.prompt.key, task] for i, task in examples] if not given.examples else [],
+        "discovered": sorted(set(found.tasks)) if found and given.discover else [],
+        "tried": [asdict(split) for split in found.tried] if found else [],
+        "probes_right": sum(label.best_task == item.task for label, item in named),
+        "probes": len(named),
     }
+
+
+def _label_rows(
+    classifier: "TaskClassifier", keys: list[str], labels: "list[Label]"
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "prompt": key,
+            "classifier": classifier.version,
+            "task": label.task,
+            "probability": label.probability,
+            "novel": label.novel,
+        }
+        for key, label in zip(keys, labels, strict=True)
+    ]
+
+
+def _examples(
+    workspace: Workspace, watch: Watch
+) -> "tuple[list[tuple[Item, str]], Discovered | None]":
+    """Prompts that stand for each task: the recipe's own, or those that its way of making tasks found."""
+    from router.deciding import discover, from_descriptions
+
+    given, pools = workspace.recipe.tasks, workspace.pools
+    if given.examples is not None:
+        return [(item, str(item.task)) for item in pools.examples], None
+    items = workspace.in_seeded_order(pools.train)[:SOUGHT_IN]
+    vectors = vectors_of(workspace, items, watch)
+    if given.describe is not None:
+        sentences = workspace.embedder.encode(list(given.describe.values()))
+        described = dict(zip(given.describe, sentences, strict=True))
+        found = from_descriptions(vectors, described, workspace.recipe.seed)
+    else:
+        count = given.discover if isinstance(given.discover, int) else None
+        texts = [item.prompt.text for item in items]
+        found = discover(vectors, texts, workspace.recipe.seed, count)
+        _refuse_unknown_names(workspace, sorted(set(found.tasks)))
+    pairs = zip(found.rows.tolist(), found.tasks, strict=True)
+    return [(items[row], given.names.get(task, task)) for row, task in pairs], found
+
+
+def _refuse_unknown_names(workspace: Workspace, discovered: list[str]) -> None:
+    """Raises InputError, with file:line, where `names:` names a task that was not discovered."""
+    for name in workspace.recipe.tasks.names:
+        if name not in discovered:
+            raise InputError(
+                f"{workspace.loaded.at('tasks', 'names', name)}: there is no discovered task {name!r}; "
+                f"there are {', '.join(discovered)}"
+            )
+
+
+def example_pairs(workspace: Workspace) -> list[tuple[Item, str]]:
+    """The examples that `classify` fitted its classifier on, and their tasks."""
+    pools = workspace.pools
+    if pools.examples:
+        return [(item, str(item.task)) for item in pools.examples]
+    by_key = {item.prompt.key: item for item in pools.train}
+    return [(by_key[key], task) for key, task in workspace.outputs["classify"]["examples"]]
 
 
 def labels(workspace: Workspace) -> dict[str, str]:
@@ -103,38 +176,48 @@ def declare_sources(workspace: Workspace) -> None:
 
 
 def fitted_classifier(
-    workspace: Workspace, examples: "np.ndarray", probes: "np.ndarray"
+    workspace: Workspace, examples: "np.ndarray", tasks: list[str], probes: "np.ndarray"
 ) -> "TaskClassifier":
-    """The classifier that vectors of the recipe's examples and probes make; the same make the same one."""
+    """The classifier that examples, their tasks and the probes make; the same make the same one."""
     from router.deciding import fit
 
-    return fit(
-        examples,
-        [str(item.task) for item in workspace.pools.examples],
-        workspace.recipe.seed,
-        workspace.recipe.tasks.error_rate,
-        probes,
-    )
+    return fit(examples, tasks, workspace.recipe.seed, workspace.recipe.tasks.error_rate, probes)
 
 
-def _vectors(workspace: Workspace, items: list[Item], watch: Watch) -> Any:
-    from router.embedding import embed
+def vectors_of(workspace: Workspace, items: Sequence[Item], watch: Watch) -> "np.ndarray":
+    """The items' vectors (N, D)."""
+    import numpy as np
 
-    return embed(
+    windows = [window for _, window in _embedded(workspace, items, watch)]
+    return np.concatenate(windows) if windows else np.zeros((0, 0), np.float32)
+
+
+def _embedded(
+    workspace: Workspace, items: Sequence[Item], watch: Watch
+) -> "Iterator[tuple[list[str], np.ndarray]]":
+    """Window by window, the items' prompt keys and vectors (n, D)."""
+    from router.embedding import embedded
+
+    windows = embedded(
         workspace.ledger,
-        [item.prompt for item in items],
+        (item.prompt for item in items),
         workspace.embedder,
+        len(items),
         lambda p: watch.progress(
             p.done,
             p.total,
             f"{p.done:,}/{p.total:,} prompts embedded, {p.reused:,} from the ledger",
         ),
     )
+    for prompts, vectors in windows:
+        yield [prompt.key for prompt in prompts], vectors
 
 
 def _classify_line(output: Output) -> str:
     counts = ", ".join(f"{count:,} {task}" for task, count in output["tasks"].items())
     new = f"; {output['novel']:,} are like nothing that was probed" if output["novel"] else ""
+    if not output["probes"]:
+        return f"{counts}{new}"
     return f"{counts}; {output['probes_right']} of {output['probes']} probes recognised{new}"
 
 
@@ -221,7 +304,7 @@ def _route(workspace: Workspace, watch: Watch) -> Output:
     from router.teachers.protocol import register
 
     config, pools = workspace.recipe.route, workspace.pools
-    vectors = _vectors(workspace, pools.probes, watch)
+    vectors = vectors_of(workspace, pools.probes, watch)
     router = fit_router(probed(workspace, vectors), config, workspace.recipe.seed)
     folder = Path("router") / workspace.keys["route"][:12]
     router.save(workspace.folder / folder)
@@ -251,16 +334,15 @@ def _route(workspace: Workspace, watch: Watch) -> Output:
 
 def _leaving(workspace: Workspace, watch: Watch, router: "Router") -> "list[PromptRoute]":
     """Training prompts and test items that another teacher than their task's serves better."""
-    put_prompts(workspace, workspace.pools.test)
-    tasks = labels(workspace)
-    items = [(item, tasks[item.prompt.key]) for item in workspace.pools.train]
-    items += [(item, str(item.task)) for item in workspace.pools.test]
-    return router.leaving(
-        [item.prompt.key for item, _ in items],
-        _vectors(workspace, [item for item, _ in items], watch),
-        [task for _, task in items],
-        workspace.recipe.route.confidence,
-    )
+    pools = workspace.pools
+    put_prompts(workspace, pools.test)
+    tasks = {**labels(workspace), **{item.prompt.key: str(item.task) for item in pools.test}}
+    confidence = workspace.recipe.route.confidence
+    return [
+        route
+        for keys, window in _embedded(workspace, [*pools.train, *pools.test], watch)
+        for route in router.leaving(keys, window, [tasks[key] for key in keys], confidence)
+    ]
 
 
 def probed(workspace: Workspace, vectors: "np.ndarray") -> "Probed":

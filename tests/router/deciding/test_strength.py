@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.deciding import estimate, paired_gain, strength
@@ -13,11 +13,24 @@ scores = st.lists(st.floats(0, 1), min_size=1, max_size=40)
 pairs = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=40)
 
 
+@settings(deadline=None)  # the first call loads scipy
 @given(scores, st.floats(0.6, 0.99))
 def test_strength_lies_in_its_interval(values: list[float], confidence: float) -> None:
     found = strength(values, confidence)
     assert 0 <= found.lo <= found.mean <= found.hi <= 1
     assert found.lo < found.hi
+
+
+@pytest.mark.parametrize("n", [10, 30, 100])
+def test_graded_strength_covers_the_truth_as_often_as_it_says(n: int) -> None:
+    rng = np.random.default_rng(n)
+    truth = rng.beta(1.5, 1.0, 4000)
+    two, five, even, wide = np.split(truth[:, None], 4)
+    scores = [rng.binomial(2, two, (1000, n)) / 2, rng.binomial(5, five, (1000, n)) / 5]
+    scores += [rng.beta(4 * even, 4 * (1 - even), (1000, n)), rng.beta(wide, 1 - wide, (1000, n))]
+    found = [strength(row) for row in np.concatenate(scores).tolist()]
+    inside = [each.lo <= mean <= each.hi for each, mean in zip(found, truth, strict=True)]
+    assert 0.93 < np.mean(inside) < 0.97
 
 
 @given(pairs, st.floats(0.6, 0.99))

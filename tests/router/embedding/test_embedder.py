@@ -58,8 +58,9 @@ def test_bfloat16_agrees_with_float32(embedder: Embedder) -> None:
 
 def test_precision_follows_the_processor(tmp_path: Path) -> None:
     cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text("flags : fpu avx512f amx_bf16 amx_tile\n")
-    assert best_precision(cpuinfo) == "bfloat16"
+    for fast in ("amx_bf16 amx_tile", "avx512_bf16"):
+        cpuinfo.write_text(f"flags : fpu avx512f {fast}\n")
+        assert best_precision(cpuinfo) == "bfloat16"
     cpuinfo.write_text("flags : fpu avx2\n")
     assert best_precision(cpuinfo) == "float32"
     assert best_precision(tmp_path / "absent") == "float32"

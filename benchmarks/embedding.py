@@ -1,0 +1,152 @@
+"""How fast prompts are embedded, how near the vectors are to fp32, what a second pass costs, and memory.
+
+    python -m benchmarks.embedding
+
+Sentences per CPU second on one thread: ours against sentence-transformers as it comes (fp32, batches of 32),
+in turns, on the texts of the set `questions` (benchmarks/sets). Cosine of our vectors to fp32's, and the
+accuracy of a task classifier on both (60 examples a class). Then streams of different short prompts through the
+ledger, each in a process of its own: the highest resident memory, and what a second pass over the same prompts
+takes, in which nothing is embedded.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.sets.classes import Classes, read_classes
+from ledger.prompts import Prompt
+from ledger.store import Ledger
+from router.deciding import fit
+from router.embedding import embedded, load_embedder
+from router.embedding.locating import DEFAULT
+
+TEXTS = 1_024  # of a timed round
+EXAMPLES = 60  # of each class
+SIZES = (50_000, 200_000)  # prompts of the streams
+
+
+def rates(classes: Classes, rounds: int) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
+    """Median sentences per CPU second of both, and the vectors of all texts: ours, fp32's."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    torch.set_num_threads(1)
+    ours = load_embedder(DEFAULT, Path())
+    plain = SentenceTransformer(str(ours.folder), device="cpu")
+    rows = np.random.default_rng(0).permutation(len(classes.texts))[:TEXTS]
+    texts = [classes.texts[row] for row in rows]
+    systems: dict[str, Callable[[list[str]], np.ndarray]] = {
+        "ours": lambda some: ours.encode(some),
+        "plain": lambda some: plain.encode(some, batch_size=32, show_progress_bar=False),
+    }
+    found: dict[str, list[float]] = {name: [] for name in systems}
+    for encode in systems.values():
+        encode(texts[:64])
+    for _ in range(rounds):
+        for name, encode in systems.items():
+            began = time.process_time()
+            encode(texts)
+            found[name].append(len(texts) / (time.process_time() - began))
+    medians = {name: float(np.median(values)) for name, values in found.items()}
+    return medians, ours.encode(classes.texts), systems["plain"](classes.texts)
+
+
+def accuracy(classes: Classes, vectors: np.ndarray) -> float:
+    """The mean over 5 draws of the examples."""
+    found = []
+    for seed in range(5):
+        seen = classes.examples(EXAMPLES, seed)
+        unseen = np.setdiff1d(np.arange(len(classes.texts)), seen)
+        labels = fit(vectors[seen], classes.classes[seen].tolist(), seed).predict(vectors[unseen])
+        right = np.array([label.best_task for label in labels]) == classes.classes[unseen]
+        found.append(right.mean())
+    return float(np.mean(found))
+
+
+def prompts(count: int) -> Iterator[Prompt]:
+    """Different short prompts, made as they are taken."""
+    for i in range(count):
+        yield Prompt.of(f"Add {i} and {i % 97}.")
+
+
+def stream(folder: Path, count: int) -> dict[str, float]:
+    """Passes prompts through the ledger in `folder`; seconds, and the highest resident MiB."""
+    began = time.monotonic()
+    embedder, ledger, seen = load_embedder(DEFAULT, Path()), Ledger(folder), 0
+    asked = prompts(count) if ledger.database.exists() else put(ledger, prompts(count))
+    with ledger.writing("benchmark"):
+        for window, _ in embedded(ledger, asked, embedder, count):
+            seen += len(window)
+    assert seen == count
+    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": round(time.monotonic() - began, 2), "peak_mib": round(peak_mib, 1)}
+
+
+def put(ledger: Ledger, some: Iterator[Prompt]) -> Iterator[Prompt]:
+    """The prompts, once their rows are in the ledger."""
+    while batch := list(itertools.islice(some, 4_096)):
+        ledger.put_all([row for prompt in batch for row in prompt.rows("benchmark")])
+        yield from batch
+
+
+def streamed(size: int) -> dict[str, dict[str, float]]:
+    """First and second pass over `size` prompts, each in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = {}
+        for turn in ("first", "second"):
+            command = [sys.executable, "-m", "benchmarks.embedding", "--stream", folder, str(size)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            found[turn] = json.loads(done.stdout.splitlines()[-1])
+        return found
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--sizes", type=int, nargs="*", default=SIZES)
+    parser.add_argument("--stream", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if options.stream:
+        print(json.dumps(stream(Path(options.stream[0]), int(options.stream[1]))))
+        return
+    classes = read_classes("questions")
+    medians, ours, plain = rates(classes, options.rounds)
+    cosines = (ours * plain / np.linalg.norm(plain, axis=1, keepdims=True)).sum(axis=1)
+    found: dict[str, object] = {
+        "precision": load_embedder(DEFAULT, Path()).precision,
+        "ours_per_cpu_s": round(medians["ours"], 1),
+        "plain_per_cpu_s": round(medians["plain"], 1),
+        "ratio": round(medians["ours"] / medians["plain"], 2),
+        "cosine_mean": round(float(cosines.mean()), 5),
+        "cosine_min": round(float(cosines.min()), 5),
+        "accuracy_ours": round(accuracy(classes, ours), 4),
+        "accuracy_plain": round(accuracy(classes, plain), 4),
+    }
+    for name, value in found.items():
+        print(f"{name:18} {value}", flush=True)
+    passes = {size: streamed(size) for size in options.sizes}
+    head = ("prompts", "first s", "second s", "ratio", "first MiB", "second MiB")
+    print("\n" + "".join(f"{name:>12}" for name in head))
+    for size, turns in passes.items():
+        first, second = turns["first"], turns["second"]
+        row = (size, first["seconds"], second["seconds"], first["seconds"] / second["seconds"])
+        print("".join(f"{cell:12,.1f}" for cell in (*row, first["peak_mib"], second["peak_mib"])))
+    print(json.dumps({**found, "streams": passes}))
+
+
+if __name__ == "__main__":
+    main()

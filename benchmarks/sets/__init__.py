@@ -1,0 +1,1 @@
+"""Real prompts in many classes, out of wheels that carry them."""
