@@ -21,6 +21,7 @@ from benchmarks.tables.fitting import our_router, picks, side_by_side
 from benchmarks.tables.table import DATA, Table
 from router.deciding.allocation import next_round
 
+CONFIDENCE = 0.95
 SHARE = 0.4  # of the budget, that sequential probing gets
 WAYS = ("uniform", "uniform_again", "uniform_share", "sequential_share")
 
@@ -47,8 +48,9 @@ class Replay:
         vectors, tasks = self.table.vectors[self.pool], self.tasks[self.pool].tolist()
         scores = np.full(truth.shape, np.nan)
         while True:
-            left = budget - int((~np.isnan(scores)).sum())
-            cells = next_round(vectors, tasks, scores, left, self.seed)
+            asked = ~np.isnan(scores)
+            left = budget - int(asked.sum())
+            cells = next_round(vectors, tasks, scores, asked, left, CONFIDENCE, self.seed)
             if not cells.any():
                 begun = ~np.isnan(scores).all(axis=1)
                 return self.pool[begun], scores[begun]

@@ -1,7 +1,7 @@
 """The recipe's sections `probes:` and `evaluate:`."""
 
 import difflib
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -68,6 +68,16 @@ class ProbesConfig(_Items):
         default=None,
         gt=0,
         description="At most this many items per task of the file, by seed (default: all).",
+    )
+    allocation: Literal["sequential", "all"] = Field(
+        default="sequential",
+        description="`sequential` asks every teacher the same first probes, and further ones only of the two "
+        "teachers that are in question there, until every route is decided; `all` asks everybody everything.",
+    )
+    max_calls: int | None = Field(
+        default=None,
+        gt=0,
+        description="At most so many answers in all (default: as many as decide, or as there are probes for).",
     )
     scorer: ScorerChoice = Field(
         default="exact",

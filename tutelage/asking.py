@@ -9,12 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ledger.errors import InputError, TutelageError
 from ledger.prompts import Prompt
-from tutelage.stages.routing import (
-    example_pairs,
-    fitted_classifier,
-    probed,
-    router_is_there,
-)
+from tutelage.stages.classifying import example_pairs, fitted_classifier
+from tutelage.stages.routing import probed, router_is_there
 from tutelage.visible import visible
 from tutelage.workspace import Workspace, open_run, require_stage
 

@@ -12,7 +12,7 @@ from tutelage.runfolder import begin, came_through, refuse_unwritable
 from tutelage.stages import STAGES, Stage
 from tutelage.stages.learning import BASELINE, refuse_long_items
 from tutelage.stages.making import refuse_small_pool, refuse_unknown_budgets
-from tutelage.stages.routing import PROBE
+from tutelage.stages.probing import PROBE
 from tutelage.watch import Watch
 from tutelage.workspace import Workspace, recorded
 

@@ -269,10 +269,15 @@ class _Planner:
         return StagePlan("classify", "to do", f"up to {total:,} prompts to embed{way}")
 
     def _probe(self) -> StagePlan:
-        from tutelage.stages.routing import probe_requests
+        from tutelage.stages.probing import probe_requests
 
         requests = probe_requests(self.workspace)
         what = f"{len(self.workspace.recipe.teachers)} teachers x {len(self.workspace.pools.probes)} probes"
+        probes = self.workspace.recipe.probes
+        if probes.allocation == "sequential":
+            what += " at most: fewer where routes are decided sooner"
+        if probes.max_calls is not None:
+            requests = requests[: probes.max_calls]
         return self._bought("probe", requests, what)
 
     def _route(self) -> StagePlan:

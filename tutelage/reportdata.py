@@ -32,8 +32,9 @@ from tutelage.report.data import (
     TeacherCost,
     Training,
 )
+from tutelage.stages.classifying import example_pairs
 from tutelage.stages.making import answers_asked
-from tutelage.stages.routing import example_pairs, leaving_line
+from tutelage.stages.routing import leaving_line
 from tutelage.workspace import Workspace
 
 MAP_POINTS = 1_500

@@ -1,5 +1,6 @@
 """Deciding: which task a prompt is of, how strong each teacher is there, and who answers it."""
 
+from router.deciding.allocation import next_round
 from router.deciding.classifier import UNSURE, Label, TaskClassifier, UnusableExamples, fit
 from router.deciding.config import RouteConfig, TasksConfig
 from router.deciding.discovery import (
@@ -54,6 +55,7 @@ __all__ = [
     "fit_local",
     "fit_router",
     "nearest",
+    "next_round",
     "paired_gain",
     "put_routes",
     "read_prompt_routes",

@@ -10,7 +10,7 @@ predicts left-out probes best, in closed form (Allen 1974, Technometrics 16).
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,8 +24,9 @@ PARTITIONS = 6  # of each grain
 PROBES_PER_CLUSTER = 16  # no finer than this on average
 FEWEST = GRAINS[0] * PROBES_PER_CLUSTER  # probes that make a partition
 # Variance of all effects of a level together, over the variance of the noise.
-TASK_SPREADS = (0.0, 0.03, 0.1, 0.3)
-LOCAL_SPREADS = (0.0, 0.02, 0.05, 0.1, 0.2)
+TASK_SPREADS = (0.0, 0.03, 0.1, 0.3, 1.0)
+LOCAL_SPREADS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.6, 2.0)
+FIRST_TASK_SPREAD = 0.1  # while that of clusters is sought
 CHUNK = 4_096  # prompts whose effects' covariances are in memory together
 OVERALL_PRECISION = 1e-6  # of a teacher's overall advantage: as good as not shrunk
 
@@ -174,18 +175,24 @@ def fit_local(
     advantages = np.where(asked, scores - _difficulty(scores)[:, None], 0.0)
     patterns, posterior_of = np.unique(asked.T, axis=0, return_inverse=True)
     groups = [_Group(members[rows], levels.count, rows) for rows in patterns]
-    task_spreads = TASK_SPREADS if levels.tasks else (0.0,)
-    local_spreads = LOCAL_SPREADS if levels.centres else (0.0,)
     known = np.where(asked, advantages, np.nan)
     left_out: dict[tuple[float, float], np.ndarray] = {}
-    for spreads in itertools.product(task_spreads, local_spreads):
-        scales = levels.scales(*spreads)
-        left_out[spreads] = np.full(scores.shape, np.nan)
-        for i, group in enumerate(groups):
-            teachers = np.flatnonzero(posterior_of == i)
-            group.leave_out(scales, advantages, teachers, left_out[spreads])
-    errors = {each: np.nanmean((left_out[each] - known) ** 2, axis=1) for each in left_out}
-    spreads = min(errors, key=lambda each: float(errors[each].mean()))
+    errors: dict[tuple[float, float], np.ndarray] = {}
+
+    def best_of(tried: Iterable[tuple[float, float]]) -> tuple[float, float]:
+        for spreads in tried:
+            if spreads not in errors:
+                left_out[spreads] = _left_out(
+                    groups, posterior_of, levels.scales(*spreads), advantages
+                )
+                errors[spreads] = np.nanmean((left_out[spreads] - known) ** 2, axis=1)
+        return min(errors, key=lambda each: float(errors[each].mean()))
+
+    first = FIRST_TASK_SPREAD if levels.tasks else 0.0
+    _, local = best_of(
+        [(0.0, 0.0), *((first, s) for s in (LOCAL_SPREADS if levels.centres else (0.0,)))]
+    )
+    spreads = best_of((task, local) for task in (TASK_SPREADS if levels.tasks else (0.0,)))
     spared = errors[0.0, 0.0] - errors[spreads]  # (N,)
     effects, posteriors = _solved(groups, posterior_of, levels.scales(*spreads), advantages)
     model = LocalModel(
@@ -232,21 +239,24 @@ class _Group:
         found: np.ndarray = scales * (posterior.inverse @ (scales * (self.design.T @ values)))
         return found
 
-    def leave_out(
-        self,
-        scales: "np.ndarray",
-        advantages: "np.ndarray",
-        teachers: "np.ndarray",
-        into: "np.ndarray",
-    ) -> None:
-        """Writes what the other probes predict of each, for these teachers."""
-        import numpy as np
 
-        posterior = self.posterior(scales)
-        values = advantages[np.ix_(self.rows, teachers)]
-        residuals = values - self.design @ self.effects(posterior, values)
-        own = np.minimum(posterior.leverage(self.members), 1 - 1e-6)
-        into[np.ix_(self.rows, teachers)] = values - residuals / (1 - own)[:, None]
+def _left_out(
+    groups: Sequence[_Group],
+    posterior_of: "np.ndarray",
+    scales: "np.ndarray",
+    advantages: "np.ndarray",
+) -> "np.ndarray":
+    """What the other probes of a teacher predict of each of its own (N, T), NaN where it was not asked."""
+    import numpy as np
+
+    found = np.full(advantages.shape, np.nan)
+    for i, group in enumerate(groups):
+        cells = np.ix_(group.rows, np.flatnonzero(posterior_of == i))
+        posterior, values = group.posterior(scales), advantages[cells]
+        residuals = values - group.design @ group.effects(posterior, values)
+        own = np.minimum(posterior.leverage(group.members), 1 - 1e-6)
+        found[cells] = values - residuals / (1 - own)[:, None]
+    return found
 
 
 def _solved(

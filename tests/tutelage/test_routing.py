@@ -90,6 +90,6 @@ def test_a_prompt_is_explained_by_what_is_near_it(home: Path, prompt: str, teach
     assert told["teacher"] == teacher
     assert told["gain"]["lo"] < told["gain"]["mean"] <= told["gain"]["hi"]
     assert len(told["nearest"]) == 5
-    assert all(set(near["scores"]) == set(told["at_most_usd"]) for near in told["nearest"])
+    assert all(set(near["scores"]) <= set(told["at_most_usd"]) for near in told["nearest"])
     assert told["guard"].startswith("prompts may leave")
     assert any("nearest" in str(getattr(line, "title", "")) for line in explained.lines())

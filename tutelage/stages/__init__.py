@@ -1,9 +1,11 @@
 """The stages of a run, in their order. Each reads the ledger, does its room's work and records it."""
 
+from tutelage.stages.classifying import CLASSIFY
 from tutelage.stages.learning import BASELINE, EVALUATE, TRAIN
 from tutelage.stages.making import GENERATE, MIX
+from tutelage.stages.probing import PROBE
 from tutelage.stages.reporting import REPORT
-from tutelage.stages.routing import CLASSIFY, PROBE, ROUTE
+from tutelage.stages.routing import ROUTE
 from tutelage.stages.stage import Stage
 
 STAGES: tuple[Stage, ...] = (

@@ -10,7 +10,7 @@ from ledger.errors import InputError
 from ledger.keys import content_key
 from ledger.prompts import Item
 from tutelage.buying import measured_answers, purchase_figures, require_all
-from tutelage.stages.routing import put_prompts
+from tutelage.stages.classifying import put_prompts
 from tutelage.stages.stage import Output, Stage
 from tutelage.watch import Watch
 from tutelage.workspace import BASELINE_NAME, STUDENT_NAME, Workspace

@@ -10,7 +10,7 @@ from ledger.errors import InputError
 from ledger.mixes import MixDamaged, read_manifest
 from ledger.prompts import Item
 from tutelage.buying import AnswersMissing, buy_answers, cost_usd
-from tutelage.stages.routing import declare_sources, labels
+from tutelage.stages.classifying import declare_sources, labels
 from tutelage.stages.stage import Output, Stage
 from tutelage.watch import Watch
 from tutelage.workspace import Workspace

@@ -17,13 +17,15 @@ def _pool(count: int) -> tuple[np.ndarray, np.ndarray]:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True), scores
 
 
-def _bought(budget: int, seed: int = 0, count: int = 600) -> np.ndarray:
+def _bought(budget: int, seed: int = 0, count: int = 600, confidence: float = 0.999) -> np.ndarray:
     """The cells (N, T) bool that are bought."""
     vectors, truth = _pool(count)
     scores = np.full(truth.shape, np.nan)
     while True:
         left = budget - int((~np.isnan(scores)).sum())
-        cells = next_round(vectors, ["all"] * count, scores, left, seed)
+        cells = next_round(
+            vectors, ["all"] * count, scores, ~np.isnan(scores), left, confidence, seed
+        )
         if not cells.any():
             return ~np.isnan(scores)
         assert cells.sum() <= left
@@ -61,7 +63,39 @@ def test_it_ends_when_every_prompt_was_asked():
 def test_two_teachers_are_always_asked_together():
     vectors, truth = _pool(200)
     scores = np.full((200, 2), np.nan)
-    while (cells := next_round(vectors, ["all"] * 200, scores, 400, 0)).any():
+    asked = np.zeros(scores.shape, bool)
+    while (cells := next_round(vectors, ["all"] * 200, scores, asked, 400, 0.999, 0)).any():
+        asked |= cells
         assert (cells[:, 0] == cells[:, 1]).all()
         scores[cells] = truth[:, :2][cells]
     assert not np.isnan(scores).any()
+
+
+def test_it_ends_early_where_every_route_is_decided():
+    vectors, _ = _pool(600)
+    chances = np.array([0.95, 0.3, 0.2])
+    truth = (np.random.default_rng(1).random((600, 3)) < chances).astype(float)
+    for count, most in ((600, 3 * 40 + 2 * 120), (120, 3 * 40 + 2 * 20)):
+        scores, asked = np.full((count, 3), np.nan), np.zeros((count, 3), bool)
+        tasks = ["all"] * count
+        while (cells := next_round(vectors[:count], tasks, scores, asked, 9999, 0.95, 0)).any():
+            scores[cells], asked = truth[:count][cells], asked | cells
+        assert asked.sum() <= most
+
+
+def test_more_confidence_buys_more():
+    assert _bought(10_000, confidence=0.6).sum() < _bought(10_000, confidence=0.95).sum()
+
+
+def test_answers_that_never_came_are_not_asked_for_again():
+    vectors, truth = _pool(300)
+    scores, asked = np.full(truth.shape, np.nan), np.zeros(truth.shape, bool)
+    for _ in range(60):
+        cells = next_round(vectors, ["all"] * 300, scores, asked, 9999, 0.95, 0)
+        assert not (cells & asked).any()
+        if not cells.any():
+            break
+        asked |= cells
+        came = cells & (np.arange(300)[:, None] % 3 > 0)  # a third fails
+        scores[came] = truth[came]
+    assert not cells.any()

@@ -1,0 +1,184 @@
+"""probe: teachers answer held-out prompts, bought where they can still change a route."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
+
+from ledger.prompts import Item
+from tutelage.buying import cost_usd, measured_answers, require_teachers
+from tutelage.stages.classifying import put_prompts, vectors_of
+from tutelage.stages.stage import Output, Stage
+from tutelage.watch import Watch
+from tutelage.workspace import Workspace
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from router.engine import Request
+    from tutelage.buying import Measured
+
+
+def probe_requests(workspace: Workspace) -> "list[Request]":
+    """All that may be bought: every probe, of every teacher."""
+    from router.engine import Request
+
+    return [
+        Request(item.prompt, name, task=str(item.task))
+        for name in workspace.recipe.teachers
+        for item in workspace.pools.probes
+    ]
+
+
+def _probe_inputs(workspace: Workspace) -> Any:
+    probes = workspace.recipe.probes
+    return {
+        "probes": workspace.pools.fingerprint("probes"),
+        "teachers": {name: teacher.key for name, teacher in workspace.teachers.items()},
+        "sampling": [workspace.sampling.key_fields, workspace.sampling.max_tokens],
+        "scorer": workspace.scorer("probes"),
+        "confidence": workspace.recipe.route.confidence,
+        "allocation": [probes.allocation, probes.max_calls],
+        "embedder": workspace.embedder.key if probes.allocation == "sequential" else None,
+        "seed": workspace.recipe.seed,
+    }
+
+
+def _probe(workspace: Workspace, watch: Watch) -> Output:
+    """Buys in rounds, each decided by the scores before it: killed and unkilled runs buy the same."""
+    import numpy as np
+
+    from evals.summary import score_answers, values
+    from router.deciding import estimate
+    from router.engine import BoughtAnswer, Request
+
+    names, items = _names(workspace), _in_turn(workspace)
+    put_prompts(workspace, items)
+    vectors = vectors_of(workspace, items, watch) if _in_rounds(workspace) else None
+    scorers, states, paused = workspace.scorer("probes"), Counter[str](), set[str]()
+    asked = np.zeros((len(items), len(names)), bool)
+    found: Measured = {}
+    scores: dict[str, dict[str, dict[str, float]]] = {}
+    while (cells := _next_probes(workspace, items, vectors, scores, asked)).any():
+        requests = [
+            Request(items[row].prompt, names[column], task=str(items[row].task))
+            for column, row in np.argwhere(cells.T).tolist()
+            if names[column] not in paused
+        ]
+        bought, purchase = measured_answers(workspace, watch, "probe", requests, workspace.teachers)
+        if not asked.any():
+            require_teachers(requests, bought, purchase, "probe")
+        asked |= cells
+        found |= bought
+        states.update(purchase.states)
+        paused |= purchase.paused.keys()
+        scores = values(score_answers(workspace.ledger, found, items, scorers))
+    by_teacher = {
+        name: {task: list(scores[task].get(name, {}).values()) for task in scores} for name in names
+    }
+    strengths = estimate(by_teacher, workspace.recipe.route.confidence)
+    lengths: dict[str, dict[str, list[int]]] = {name: {} for name in names}
+    for item in items:
+        for name in names:
+            answer = found.get((item.prompt.key, name, 0))
+            if isinstance(answer, BoughtAnswer) and answer.completion_tokens is not None:
+                lengths[name].setdefault(str(item.task), []).append(answer.completion_tokens)
+    return {
+        "states": dict(states),
+        "paused": sorted(paused),
+        "cost_usd": cost_usd(workspace, "probe"),
+        "asked": int(asked.sum()),
+        "of": asked.size,
+        "teachers": {name: teacher.key for name, teacher in workspace.teachers.items()},
+        "scores": scores,
+        "strengths": {
+            name: {
+                task: asdict(strengths[name, task])
+                for task in workspace.pools.tasks
+                if (name, task) in strengths
+            }
+            for name in workspace.recipe.teachers
+        },
+        "answer_tokens": {
+            name: {task: sum(counts) / len(counts) for task, counts in tasks.items()}
+            for name, tasks in lengths.items()
+        },
+    }
+
+
+def _in_rounds(workspace: Workspace) -> bool:
+    """Whether probes are bought where they can change a route: with one teacher none can."""
+    return workspace.recipe.probes.allocation == "sequential" and len(workspace.recipe.teachers) > 1
+
+
+def _names(workspace: Workspace) -> list[str]:
+    """The teachers in an order that new names for them do not change, so that these buy nothing."""
+    return sorted(workspace.recipe.teachers, key=lambda name: workspace.teachers[name].key)
+
+
+def _in_turn(workspace: Workspace) -> list[Item]:
+    """The probes, a task after the other in turn, so that the first ones are of all tasks."""
+    by_task: dict[str, list[Item]] = {}
+    for item in workspace.in_seeded_order(workspace.pools.probes):
+        by_task.setdefault(str(item.task), []).append(item)
+    turns = zip_longest(*(by_task[task] for task in sorted(by_task)))
+    return [item for turn in turns for item in turn if item is not None]
+
+
+def _next_probes(
+    workspace: Workspace,
+    items: list[Item],
+    vectors: "np.ndarray | None",
+    scores: dict[str, dict[str, dict[str, float]]],
+    asked: "np.ndarray",
+) -> "np.ndarray":
+    """The answers (N, T) bool to buy next; none where all is bought that is wanted."""
+    import numpy as np
+
+    from router.deciding import next_round
+
+    names, recipe = _names(workspace), workspace.recipe
+    budget = (recipe.probes.max_calls or asked.size) - int(asked.sum())
+    if vectors is None:
+        wanted = np.zeros(asked.shape, bool)
+        wanted[: max(budget, 0) // len(names)] = not asked.any()
+        return wanted
+    table = score_table(items, names, scores)
+    return next_round(
+        vectors,
+        [str(item.task) for item in items],
+        table,
+        asked,
+        budget,
+        recipe.route.confidence,
+        recipe.seed,
+    )
+
+
+def score_table(
+    items: Sequence[Item], names: Sequence[str], scores: dict[str, dict[str, dict[str, float]]]
+) -> "np.ndarray":
+    """Scores by task, teacher and prompt key as (N, T), NaN where there is none."""
+    import numpy as np
+
+    return np.array(
+        [
+            [
+                scores.get(str(item.task), {}).get(name, {}).get(item.prompt.key, np.nan)
+                for name in names
+            ]
+            for item in items
+        ]
+    )
+
+
+def _probe_line(output: Output) -> str:
+    states = ", ".join(f"{count:,} {state}" for state, count in sorted(output["states"].items()))
+    share = (
+        f"{output['asked']:,} of {output['of']:,} answers of {len(output['strengths'])} teachers"
+    )
+    return f"{share}: {states}, ${output['cost_usd']:.2f}"
+
+
+PROBE = Stage("probe", "teachers answer held-out probes", _probe_inputs, _probe, _probe_line)
