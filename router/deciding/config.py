@@ -70,9 +70,16 @@ class TasksConfig(Section):
 class RouteConfig(Section):
     """Which teacher answers the prompts of a task."""
 
-    policy: Literal["strongest", "fixed"] = Field(
+    policy: Literal["strongest", "cost", "fixed"] = Field(
         default="strongest",
-        description="`strongest` follows the probes, `fixed` follows `to:`.",
+        description="`strongest` follows the probes, `cost` weighs strength against price by `alpha`, "
+        "`fixed` follows `to:`.",
+    )
+    alpha: float | None = Field(
+        default=None,
+        gt=0,
+        description="For `cost`: the strength, from 0 to 1, that a saving of 1 USD per 1,000 answers is worth. "
+        "A teacher counts as strength - alpha x USD.",
     )
     to: dict[str, str] = Field(
         default_factory=dict,
@@ -100,6 +107,11 @@ class RouteConfig(Section):
     def _to_goes_with_fixed(self) -> "RouteConfig":
         if self.policy == "fixed" and not self.to:
             raise ValueError("`policy: fixed` needs `to:`, for example `to: {maths: teacher_a}`")
+        if (self.policy == "cost") != (self.alpha is not None):
+            raise ValueError(
+                "`policy: cost` and `alpha:` go together: `alpha: 0.01` gives up a point of strength in 100 "
+                "to save 1 USD per 1,000 answers"
+            )
         if self.policy != "fixed" and self.to:
             raise ValueError(f"`to:` goes with `policy: fixed`, not with `policy: {self.policy}`")
         return self

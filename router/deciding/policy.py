@@ -3,7 +3,8 @@
 `strongest` is guarded: a task leaves the best single teacher (the one of highest mean over all
 tasks, each task counting the same) only for a teacher whose paired gain there has a lower bound
 above 0. Where that fails, not to route is the better bet. The interval is that of one comparison:
-it does not correct for having picked the highest of several teachers.
+it does not correct for having picked the highest of several teachers. `cost` does the same with utilities:
+strength less alpha times the USD of 1,000 answers there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from router.deciding.routes import Route
 from router.deciding.sentences import (
     fixed,
     only_teacher,
+    priced,
     strongest,
     undecided,
     unsure,
@@ -25,6 +27,7 @@ from router.deciding.sentences import (
 from router.deciding.strength import Gain, Strength, paired_gain, strength
 
 Scores = Mapping[str, Mapping[str, Mapping[str, float]]]
+Usd = Mapping[str, Mapping[str, float]]  # task -> teacher -> USD per 1,000 answers
 
 
 class UnroutableTask(InputError):
@@ -39,11 +42,24 @@ class Evidence:
     teachers: Sequence[str]
     scores: Scores
     strengths: Mapping[str, Mapping[str, Strength]]  # task -> teacher, in the recipe's order
+    usd: Usd
 
     def overall(self, teacher: str) -> tuple[int, float]:
-        """Tasks on which a teacher was probed, and its mean over them."""
-        means = [at[teacher].mean for at in self.strengths.values() if teacher in at]
+        """Tasks on which a teacher was probed, and its mean utility over them."""
+        means = [
+            self.utility(task, teacher) for task, at in self.strengths.items() if teacher in at
+        ]
         return len(means), fmean(means) if means else 0.0
+
+    def utility(self, task: str, teacher: str) -> float:
+        """What a teacher is worth at a task: its strength, less its price under `cost`."""
+        return self.strengths[task][teacher].mean - self.price(task, teacher)
+
+    def price(self, task: str, teacher: str) -> float:
+        """What a teacher's price weighs, in points of strength: 0 but under `cost`."""
+        if self.config.alpha is None:
+            return 0.0
+        return self.config.alpha * self.usd[task][teacher]
 
     def gain(self, task: str, ours: str, theirs: str) -> Gain | None:
         """The paired gain over the probes that both answered; None if there is none."""
@@ -51,15 +67,21 @@ class Evidence:
         shared = sorted(mine.keys() & other.keys())
         if not shared:
             return None
-        return paired_gain(
+        gain = paired_gain(
             [mine[key] for key in shared], [other[key] for key in shared], self.config.confidence
         )
+        dearer = self.price(task, ours) - self.price(task, theirs)
+        return Gain(gain.mean - dearer, gain.lo - dearer, gain.hi - dearer, gain.n)
 
 
 def decide(
-    config: RouteConfig, tasks: Sequence[str], teachers: Sequence[str], scores: Scores
+    config: RouteConfig,
+    tasks: Sequence[str],
+    teachers: Sequence[str],
+    scores: Scores,
+    usd: Usd | None = None,
 ) -> list[Route]:
-    """One route for each of `tasks` and one for `unsure`, last.
+    """One route for each of `tasks` and one for `unsure`, last. `usd` is needed under `cost`.
 
     `scores[task][teacher][prompt key]` are probe scores in [0, 1]; teachers are paired by prompt.
     Equal teachers are told apart by the order of `teachers`, the best single one before all. Raises
@@ -75,7 +97,7 @@ def decide(
         }
         for task in tasks
     }
-    evidence = Evidence(config, teachers, scores, strengths)
+    evidence = Evidence(config, teachers, scores, strengths, usd or {})
     best_single = _best_single(evidence)
     named = [task for task in tasks if task != UNSURE]
     return [_route(evidence, task, best_single) for task in [*named, UNSURE]]
@@ -100,9 +122,10 @@ def _best_single(evidence: Evidence) -> str:
     if not any(evidence.strengths.values()):
         if len(teachers) == 1:
             return teachers[0]
-        if evidence.config.policy == "strongest":
+        if evidence.config.policy != "fixed":
             raise UnroutableTask(
-                "no probe of any teacher was scored, so `policy: strongest` has nothing to go by: "
+                f"no probe of any teacher was scored, so `policy: {evidence.config.policy}` has "
+                "nothing to go by: "
                 "see why the probes failed, or use `policy: fixed` with `to:`."
             )
         chosen = list(evidence.config.to.values())
@@ -134,7 +157,7 @@ def _plain(evidence: Evidence, task: str, teacher: str, reason: str) -> Route:
 def _fixed(evidence: Evidence, task: str, best_single: str) -> Route:
     teacher = evidence.config.to[task]
     at_task = evidence.strengths.get(task, {})
-    others = _ranked(at_task, best_single, without=teacher)
+    others = _ranked(evidence, task, best_single, without=teacher)
     runner_up = others[0] if others and teacher in at_task else None
     gain = evidence.gain(task, teacher, runner_up) if runner_up else None
     reason = fixed(task, teacher, at_task.get(teacher), runner_up, gain, evidence.config.confidence)
@@ -144,7 +167,7 @@ def _fixed(evidence: Evidence, task: str, best_single: str) -> Route:
 def _strongest(evidence: Evidence, task: str, best_single: str) -> Route:
     confidence = evidence.config.confidence
     at_task = evidence.strengths[task]
-    top, *others = _ranked(at_task, best_single)
+    top, *others = _ranked(evidence, task, best_single)
     over_best = evidence.gain(task, top, best_single) if best_single in at_task else None
     leaves = top != best_single
     if leaves and evidence.config.guard and not (over_best and over_best.lo > 0):
@@ -160,11 +183,11 @@ def _strongest(evidence: Evidence, task: str, best_single: str) -> Route:
 
 
 def _ranked(
-    at_task: Mapping[str, Strength], best_single: str, without: str | None = None
+    evidence: Evidence, task: str, best_single: str, without: str | None = None
 ) -> list[str]:
-    """Strongest first. The sort is stable, so equal ones keep the recipe's order."""
-    names = [name for name in at_task if name != without]
-    return sorted(names, key=lambda name: (-at_task[name].mean, name != best_single))
+    """Worthiest first. The sort is stable, so equal ones keep the recipe's order."""
+    names = [name for name in evidence.strengths.get(task, {}) if name != without]
+    return sorted(names, key=lambda name: (-evidence.utility(task, name), name != best_single))
 
 
 def _compared(
@@ -185,10 +208,18 @@ def _compared(
         margin=gain.mean if gain else None,
         margin_lo=gain.lo if gain else None,
         margin_hi=gain.hi if gain else None,
-        reason=reason,
+        reason=reason + _priced(evidence, task, teacher, runner_up),
         policy=evidence.config.policy,
         guarded=guarded,
         best_single=best_single,
         over_best_single=over_best_single,
         strengths=dict(evidence.strengths.get(task, {})),
     )
+
+
+def _priced(evidence: Evidence, task: str, teacher: str, runner_up: str | None) -> str:
+    """What price had to do with it, under `cost`."""
+    if evidence.config.alpha is None or runner_up is None:
+        return ""
+    usd = evidence.usd[task]
+    return priced(usd[teacher], runner_up, usd[runner_up], evidence.config.alpha)

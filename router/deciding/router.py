@@ -13,14 +13,14 @@ noise, and the gain to be expected of following them is above 0. Else every prom
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from router.deciding.classifier import UNSURE
 from router.deciding.config import RouteConfig
 from router.deciding.local import FEWEST, LeftOut, Levels, LocalModel, Posterior, fit_local
-from router.deciding.policy import decide
+from router.deciding.policy import Usd, decide
 from router.deciding.routes import PromptRoute, Route, route_from
 from router.deciding.sentences import follow_their_task, leaves, weighed
 from router.deciding.strength import Gain, paired_gain, z_of
@@ -165,8 +165,8 @@ class Router:
         return cls(tuple(fields["teachers"]), routes, local, gain, fields["guard"])
 
 
-def fit_router(probed: Probed, config: RouteConfig, seed: int) -> Router:
-    """Decides each task's route, and whether prompts may leave it.
+def fit_router(probed: Probed, config: RouteConfig, seed: int, usd: Usd | None = None) -> Router:
+    """Decides each task's route, and whether prompts may leave it. `usd` (see `decide`) is needed under `cost`.
 
     They follow their task under `level: task`, where probes are too few for neighbourhoods (128 at least),
     and where a teacher has no score at all. Raises UnroutableTask if the recipe names an unknown task
@@ -175,13 +175,16 @@ def fit_router(probed: Probed, config: RouteConfig, seed: int) -> Router:
     import numpy as np
 
     tasks = sorted(set(probed.tasks))
-    routes = tuple(decide(config, tasks, probed.teachers, probed.by_task()))
+    routes = tuple(decide(config, tasks, probed.teachers, probed.by_task(), usd))
+    if config.alpha is not None and usd is not None:
+        prices = [[usd[task][teacher] for teacher in probed.teachers] for task in probed.tasks]
+        probed = replace(probed, scores=probed.scores - config.alpha * np.array(prices))
 
     def by_task(why: str) -> Router:
         return Router(probed.teachers, routes, None, None, follow_their_task(why))
 
     seen = ~np.isnan(probed.scores)
-    if config.level == "task" or config.policy != "strongest":
+    if config.level == "task" or config.policy == "fixed":
         return by_task("the recipe says so")
     if len(probed.teachers) == 1:
         return by_task("there is one teacher")

@@ -63,6 +63,14 @@ def fixed(
     return f"{said}, {abs(gain.mean):.2f} {side} {runner_up} {_interval(gain, confidence)}"
 
 
+def priced(usd: float, runner_up: str, other: float, alpha: float) -> str:
+    """The end of a reason under `cost`: figures before it are strengths less prices."""
+    return (
+        f"; 1,000 answers cost {usd:.2f} USD, {runner_up}'s {other:.2f}, which at {alpha:g} a dollar is "
+        f"{alpha * (other - usd):+.2f} in the gain"
+    )
+
+
 def leaves(task: str, teacher: str, own: str, gain: Gain, confidence: float) -> str:
     """Why one prompt leaves the teacher of its task."""
     return (

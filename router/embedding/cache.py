@@ -76,15 +76,15 @@ def embedded(
     report(0)
     for window in _windows(prompts):
         vectors = cached_vectors(ledger, window, embedder)
-        there = len(vectors)
-        reused += there
-        for chunk in _chunks(window):
+        reused += len(vectors)
+        whole = all(prompt.key in vectors for prompt in window)
+        for chunk in () if whole else _chunks(window):
             missing = [prompt for prompt in chunk if prompt.key not in vectors]
             if missing:
                 _embed_chunk(ledger, missing, embedder, vectors)
                 report(len(vectors))
         done += len(vectors)
-        if there == len(vectors):
+        if whole:
             report(0)
         else:
             ledger.fold()

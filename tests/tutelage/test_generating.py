@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ledger.errors import InputError
 from ledger.mixes import read_manifest
 from tests.faults.server import Call, FaultServer, Reply, content, payload, status
 from tests.tutelage.recipes import TEACHER, write_recipe
@@ -153,3 +154,29 @@ def test_teacher_given_up_in_the_first_round_is_named_after_the_second(
     told = run("run", "recipe.yaml", "--until", "mix", cwd=tmp_path, code=4)
     assert "red lacks answers" in told
     assert "to two ended failed (unauthorised" in told
+
+
+def test_cost_routes_to_the_cheaper_of_two_equals_and_needs_every_price(tmp_path: Path) -> None:
+    with FaultServer(rule=in_own_words) as server:
+        prices = {
+            name: {"input_usd_per_million": usd, "output_usd_per_million": usd}
+            for name, usd in (("dear", 1000.0), ("cheap", 1.0))
+        }
+        teachers = {
+            name: {**TEACHER, "url": server.url, "revision": name, "price": price}
+            for name, price in prices.items()
+        }
+        changes = {
+            "route": {"policy": "cost", "alpha": 0.01},
+            "generate": {"budget_usd": 1000.0, "on_unknown_price": "allow"},
+        }
+        path = recipe(tmp_path, server, teachers=teachers, **changes)
+        result = run_recipe(path, until="route", run=str(tmp_path / "runs" / "cost"))
+        routes = result["stages"]["route"]["routes"]
+        assert {route["teacher"] for route in routes.values()} == {"cheap"}
+        assert "1,000 answers cost" in routes["red"]["reason"]
+        del teachers["cheap"]["price"]
+        teachers["cheap"]["api_key_env"] = "HOME"  # who has a key pays
+        path = recipe(tmp_path, server, teachers=teachers, **changes)
+        with pytest.raises(InputError, match=r"route.policy: `cost` needs the price of cheap"):
+            run_recipe(path, until="route", run=str(tmp_path / "other" / "unknown"))

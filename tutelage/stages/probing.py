@@ -38,7 +38,7 @@ def _probe_inputs(workspace: Workspace) -> Any:
         "teachers": {name: teacher.key for name, teacher in workspace.teachers.items()},
         "sampling": [workspace.sampling.key_fields, workspace.sampling.max_tokens],
         "scorer": workspace.scorer("probes"),
-        "confidence": workspace.recipe.route.confidence,
+        "route": workspace.recipe.route.model_dump(mode="json", include={"confidence", "alpha"}),
         "allocation": [probes.allocation, probes.max_calls],
         "embedder": workspace.embedder.key if probes.allocation == "sequential" else None,
         "seed": workspace.recipe.seed,
@@ -51,7 +51,7 @@ def _probe(workspace: Workspace, watch: Watch) -> Output:
 
     from evals.summary import score_answers, values
     from router.deciding import estimate
-    from router.engine import BoughtAnswer, Request
+    from router.engine import Request
 
     names, items = _names(workspace), _in_turn(workspace)
     put_prompts(workspace, items)
@@ -60,7 +60,7 @@ def _probe(workspace: Workspace, watch: Watch) -> Output:
     asked = np.zeros((len(items), len(names)), bool)
     found: Measured = {}
     scores: dict[str, dict[str, dict[str, float]]] = {}
-    while (cells := _next_probes(workspace, items, vectors, scores, asked)).any():
+    while (cells := _next_probes(workspace, items, vectors, scores, asked, found)).any():
         requests = [
             Request(items[row].prompt, names[column], task=str(items[row].task))
             for column, row in np.argwhere(cells.T).tolist()
@@ -78,12 +78,6 @@ def _probe(workspace: Workspace, watch: Watch) -> Output:
         name: {task: list(scores[task].get(name, {}).values()) for task in scores} for name in names
     }
     strengths = estimate(by_teacher, workspace.recipe.route.confidence)
-    lengths: dict[str, dict[str, list[int]]] = {name: {} for name in names}
-    for item in items:
-        for name in names:
-            answer = found.get((item.prompt.key, name, 0))
-            if isinstance(answer, BoughtAnswer) and answer.completion_tokens is not None:
-                lengths[name].setdefault(str(item.task), []).append(answer.completion_tokens)
     return {
         "states": dict(states),
         "paused": sorted(paused),
@@ -100,10 +94,24 @@ def _probe(workspace: Workspace, watch: Watch) -> Output:
             }
             for name in workspace.recipe.teachers
         },
-        "answer_tokens": {
-            name: {task: sum(counts) / len(counts) for task, counts in tasks.items()}
-            for name, tasks in lengths.items()
-        },
+        "answer_tokens": _means(items, names, found, "completion_tokens"),
+        "answer_usd": _means(items, names, found, "cost_usd"),
+    }
+
+
+def _means(
+    items: list[Item], names: list[str], found: "Measured", figure: str
+) -> dict[str, dict[str, float]]:
+    """By teacher and task, the mean of a figure of its answers, where it is known."""
+    known: dict[str, dict[str, list[float]]] = {name: {} for name in names}
+    for item in items:
+        for name in names:
+            value = getattr(found.get((item.prompt.key, name, 0)), figure, None)
+            if value is not None:
+                known[name].setdefault(str(item.task), []).append(value)
+    return {
+        name: {task: sum(values) / len(values) for task, values in tasks.items()}
+        for name, tasks in known.items()
     }
 
 
@@ -132,6 +140,7 @@ def _next_probes(
     vectors: "np.ndarray | None",
     scores: dict[str, dict[str, dict[str, float]]],
     asked: "np.ndarray",
+    found: "Measured",
 ) -> "np.ndarray":
     """The answers (N, T) bool to buy next; none where all is bought that is wanted."""
     import numpy as np
@@ -145,6 +154,10 @@ def _next_probes(
         wanted[: max(budget, 0) // len(names)] = not asked.any()
         return wanted
     table = score_table(items, names, scores)
+    if recipe.route.alpha is not None:  # what counts is strength less price
+        usd = _means(items, names, found, "cost_usd")
+        prices = [[usd[name].get(str(item.task), 0.0) for name in names] for item in items]
+        table -= recipe.route.alpha * 1000 * np.array(prices)
     return next_round(
         vectors,
         [str(item.task) for item in items],

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ledger.errors import InputError
 from ledger.keys import content_key
 from tutelage.stages.classifying import embedded_windows, labels, put_prompts, vectors_of
 from tutelage.stages.probing import score_table
@@ -23,6 +24,7 @@ def _route_inputs(workspace: Workspace) -> Any:
     return {
         "probe": workspace.keys["probe"],
         "scores": content_key(workspace.outputs["probe"]["scores"]),
+        "usd": workspace.outputs["probe"]["answer_usd"],
         "route": workspace.recipe.route.model_dump(mode="json"),
         "tasks": workspace.pools.tasks,
         "labels": workspace.keys["classify"],
@@ -37,7 +39,8 @@ def _route(workspace: Workspace, watch: Watch) -> Output:
 
     config, pools = workspace.recipe.route, workspace.pools
     vectors = vectors_of(workspace, pools.probes, watch)
-    router = fit_router(probed(workspace, vectors), config, workspace.recipe.seed)
+    usd = _usd_per_1000(workspace) if config.policy == "cost" else None
+    router = fit_router(probed(workspace, vectors), config, workspace.recipe.seed, usd)
     folder = Path("router") / workspace.keys["route"][:12]
     router.save(workspace.folder / folder)
     leaving = _leaving(workspace, watch, router) if router.local else []
@@ -62,6 +65,25 @@ def _route(workspace: Workspace, watch: Watch) -> Output:
     }
     watch.note(leaving_line(output))
     return output
+
+
+def _usd_per_1000(workspace: Workspace) -> dict[str, dict[str, float]]:
+    """By task and teacher, what 1,000 answers like those to the probes cost; a teacher's mean where a task has
+    none. Raises InputError where a teacher's price is not known."""
+    found = workspace.outputs["probe"]["answer_usd"]
+    for name in workspace.recipe.teachers:
+        if not found.get(name):
+            raise InputError(
+                f"{workspace.loaded.at('route', 'policy')}: `cost` needs the price of {name}, and it is "
+                "not known: give the teacher a `price:`, or use `policy: strongest`"
+            )
+    means = {name: sum(at.values()) / len(at) for name, at in found.items() if at}
+    return {
+        task: {
+            name: 1000 * found[name].get(task, means[name]) for name in workspace.recipe.teachers
+        }
+        for task in workspace.pools.tasks
+    }
 
 
 def _leaving(workspace: Workspace, watch: Watch, router: "Router") -> "list[PromptRoute]":

@@ -205,3 +205,30 @@ def test_guarded_route_leaves_the_best_single_teacher_only_beyond_noise(
             assert route.over_best_single.lo > 0
             strongest = max(one.mean for one in route.strengths.values())
             assert route.strengths[route.teacher].mean == strongest
+
+
+USD = {task: {"speller": 9.0, "adder": 1.0, "generalist": 0.5} for task in SPECIALISTS}
+
+
+def test_cost_weighs_strength_against_price() -> None:
+    def routes(alpha: float) -> dict[str, Route]:
+        config = RouteConfig(policy="cost", alpha=alpha)
+        return by_task(decide(config, list(SPECIALISTS), TEACHERS, SPECIALISTS, USD))
+
+    assert routes(0.001)["spell"].teacher == "speller"
+    dear = routes(0.1)
+    assert {task: dear[task].teacher for task in SPECIALISTS} == {
+        "spell": "generalist",
+        "sum": "adder",
+        "caesar": "generalist",
+    }
+    assert dear["sum"].margin == pytest.approx(40 / 60 - 0.1 * 0.5)
+    assert dear["sum"].reason.endswith(
+        "; 1,000 answers cost 1.00 USD, generalist's 0.50, which at 0.1 a dollar is -0.05 in the gain"
+    )
+
+
+def test_cost_and_alpha_go_together() -> None:
+    for fields in ({"policy": "cost"}, {"alpha": 0.1}, {"policy": "cost", "alpha": 0.0}):
+        with pytest.raises(ValidationError, match="alpha"):
+            RouteConfig.model_validate(fields)
