@@ -9,6 +9,7 @@ from typing import Any
 from ledger.lineage import REQUESTS, sample_story
 from ledger.prompts import Item
 from tutelage.report.data import (
+    Choice,
     Command,
     Drop,
     Estimate,
@@ -74,6 +75,8 @@ def collect(workspace: Workspace, result: dict[str, Any]) -> ReportData:
         speeds=_speeds(result, costs),
         speed_note=_speed_note(workspace),
         costs=costs,
+        front=tuple(Choice(**choice) for choice in outputs["route"]["front"]),
+        alpha=workspace.recipe.route.alpha,
         story=_story(workspace, strengths),
         recipe=workspace.loaded.text,
         versions=_versions(),

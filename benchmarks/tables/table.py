@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from ledger.prompts import Prompt
+from ledger.schema import SCHEMA_VERSION
 from ledger.store import Ledger
 from router.embedding import embed, load_embedder
 from router.embedding.locating import DEFAULT
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(__file__).resolve().parents[1] / "data"
-CACHE = ROOT / ".cache" / "tables"
+CACHE = ROOT / ".cache" / f"tables-{SCHEMA_VERSION}"  # a ledger of another version is not read
 
 
 @dataclass(frozen=True)

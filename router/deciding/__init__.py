@@ -12,6 +12,7 @@ from router.deciding.discovery import (
 )
 from router.deciding.explaining import Explanation, NearProbe, explain, nearest
 from router.deciding.local import LocalModel, fit_local
+from router.deciding.pareto import Choice, front
 from router.deciding.policy import UnroutableTask, decide
 from router.deciding.router import Probed, Router, fit_router
 from router.deciding.routes import (
@@ -26,6 +27,8 @@ from router.deciding.terms import names_of, terms_of
 
 __all__ = [
     "UNSURE",
+    "Choice",
+    "front",
     "Discovered",
     "NothingToDiscover",
     "Split",

@@ -240,6 +240,43 @@ def _thin(loss: list[tuple[int, float]]) -> list[tuple[int, float]]:
     return [loss[0], *means, loss[-1]]
 
 
+@dataclass(frozen=True, slots=True)
+class Front:
+    """The choices as dots (x, y, label) and a path through them in a 1000 x 1000 box, with ticks."""
+
+    dots: list[tuple[float, float, str, bool]]  # the last: `chosen` says why
+    chosen: str
+    path: str
+    x_ticks: list[tuple[float, str]]
+    y_ticks: list[tuple[float, str]]
+
+
+def front(data: ReportData) -> Front | None:
+    """Strength against USD per 1,000 answers; None where there is no choice."""
+    if len(data.front) < 2:
+        return None
+    top = max(choice.usd_per_1000 for choice in data.front) * 1.1
+    alpha = data.alpha or 0.0
+    own = max((c for c in data.front if c.alpha_from <= alpha), key=lambda c: c.alpha_from)
+    dots = [
+        (
+            share(choice.usd_per_1000, 0, top),
+            100 - share(choice.strength),
+            f"alpha from {choice.alpha_from:.2g}",
+            choice is own,
+        )
+        for choice in data.front
+    ]
+    path = "M" + "L".join(f"{10 * x:.0f} {10 * y:.0f}" for x, y, *_ in dots)
+    return Front(
+        dots,
+        "strongest" if data.alpha is None else f"alpha {data.alpha:g}",
+        path,
+        [(share(t, 0, top), f"{t:g}") for t in ticks(top)],
+        [(100 - t, f"{t} %") for t in (0, 25, 50, 75, 100)],
+    )
+
+
 def widths(values: Sequence[float | None]) -> list[float]:
     """Lengths of bars in a column of a table, per cent of the longest."""
     figures = [v if v is not None and math.isfinite(v) else 0.0 for v in values]

@@ -172,6 +172,16 @@ class TeacherCost:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """Routes by task that a weight of price (`alpha_from` and somewhat more) would choose, by the probes."""
+
+    alpha_from: float
+    strength: float
+    usd_per_1000: float
+    teachers: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Neighbour:
     """A labelled example near the story's prompt; `similarity` is the cosine."""
 
@@ -276,6 +286,8 @@ class ReportData:
     speeds: tuple[Speed, ...] = ()
     speed_note: str = ""  # what was measured: prompts, max_tokens, batch, machine
     costs: tuple[TeacherCost, ...] = ()
+    front: tuple[Choice, ...] = ()  # strongest first
+    alpha: float | None = None  # the recipe's, under `policy: cost`
     story: Story | None = None
     recipe: str = ""  # the YAML as run
     versions: dict[str, str] = field(default_factory=dict)

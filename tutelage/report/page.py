@@ -68,6 +68,7 @@ def _pictures(data: ReportData) -> dict[str, Any]:
         "bars": charts.mix_bars(data.mix, colour) if data.mix else [],
         "curve": charts.curve(data.training) if data.training else None,
         "widths": charts.widths,
+        "front": charts.front(data),
         "totals": _totals(data),
     }
 

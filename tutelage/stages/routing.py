@@ -39,7 +39,7 @@ def _route(workspace: Workspace, watch: Watch) -> Output:
 
     config, pools = workspace.recipe.route, workspace.pools
     vectors = vectors_of(workspace, pools.probes, watch)
-    usd = _usd_per_1000(workspace) if config.policy == "cost" else None
+    usd = _usd_per_1000(workspace)
     router = fit_router(probed(workspace, vectors), config, workspace.recipe.seed, usd)
     folder = Path("router") / workspace.keys["route"][:12]
     router.save(workspace.folder / folder)
@@ -59,6 +59,7 @@ def _route(workspace: Workspace, watch: Watch) -> Output:
         "folder": str(folder),
         "routes": {route.task: _compact(route) for route in router.routes},
         "guard": router.guard,
+        "front": _front(workspace, usd),
         "left": [[task, teacher, count] for (task, teacher), count in sorted(moves.items())],
         "prompts": len(pools.train),
         "prompt_routes": content_key([[r.prompt, r.teacher] for r in leaving]),
@@ -67,23 +68,39 @@ def _route(workspace: Workspace, watch: Watch) -> Output:
     return output
 
 
-def _usd_per_1000(workspace: Workspace) -> dict[str, dict[str, float]]:
+def _usd_per_1000(workspace: Workspace) -> dict[str, dict[str, float]] | None:
     """By task and teacher, what 1,000 answers like those to the probes cost; a teacher's mean where a task has
-    none. Raises InputError where a teacher's price is not known."""
+    none. None where a price is not known; raises InputError then under `cost`."""
     found = workspace.outputs["probe"]["answer_usd"]
-    for name in workspace.recipe.teachers:
-        if not found.get(name):
+    if unknown := [name for name in workspace.recipe.teachers if not found.get(name)]:
+        if workspace.recipe.route.policy == "cost":
             raise InputError(
-                f"{workspace.loaded.at('route', 'policy')}: `cost` needs the price of {name}, and it is "
+                f"{workspace.loaded.at('route', 'policy')}: `cost` needs the price of {unknown[0]}, and it is "
                 "not known: give the teacher a `price:`, or use `policy: strongest`"
             )
-    means = {name: sum(at.values()) / len(at) for name, at in found.items() if at}
+        return None
+    means = {name: sum(at.values()) / len(at) for name, at in found.items()}
     return {
         task: {
             name: 1000 * found[name].get(task, means[name]) for name in workspace.recipe.teachers
         }
         for task in workspace.pools.tasks
     }
+
+
+def _front(workspace: Workspace, usd: dict[str, dict[str, float]] | None) -> list[dict[str, Any]]:
+    """What other weights of price would choose, by the probes; nothing where nobody charges."""
+    from router.deciding import front
+
+    if usd is None or not any(price for at in usd.values() for price in at.values()):
+        return []
+    strengths = workspace.outputs["probe"]["strengths"]
+    means = {
+        task: {name: at[task]["mean"] for name, at in strengths.items() if task in at}
+        for task in workspace.pools.tasks
+    }
+    known = {task: at for task, at in means.items() if at}
+    return [asdict(c) for c in front(known, usd, workspace.outputs["classify"]["tasks"])]
 
 
 def _leaving(workspace: Workspace, watch: Watch, router: "Router") -> "list[PromptRoute]":

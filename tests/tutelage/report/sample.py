@@ -6,6 +6,7 @@ import math
 import random
 
 from tutelage.report.data import (
+    Choice,
     Command,
     Drop,
     Estimate,
@@ -121,6 +122,15 @@ def results() -> tuple[TaskResult, ...]:
     )
 
 
+def front() -> tuple[Choice, ...]:
+    cheap = dict.fromkeys(TASKS, "generalist")
+    return (
+        Choice(0.0, 0.99, 4.2, dict(TASKS)),
+        Choice(0.05, 0.93, 2.9, {**TASKS, "caesar_cipher": "generalist"}),
+        Choice(0.21, 0.62, 0.8, cheap),
+    )
+
+
 def loss() -> tuple[tuple[int, float], ...]:
     draw = random.Random(3)
     return tuple(
@@ -225,6 +235,7 @@ def report() -> ReportData:
             TeacherCost(t, n, 34 * n, 7 * n, 0.0, "local")
             for t, n in zip(TEACHERS, (5310, 2240, 1110, 210), strict=True)
         ),
+        front=front(),
         story=story(),
         recipe=RECIPE,
         versions={"tutelage": "0.1.0", "torch": "2.13.0", "trl": "1.16.0", "python": "3.11.7"},
