@@ -115,6 +115,23 @@ def score_answers(
     return scored
 
 
+def grade(ledger: Ledger, answered: Iterable[tuple[str, Item, Sampled]]) -> dict[str, float]:
+    """Grades answers by a scorer's name each, and puts the scores into the ledger: sample key -> value.
+
+    Call it inside `ledger.writing()`. Raises BadScorer, naming the item.
+    """
+    found: dict[str, float] = {}
+    rows = []
+    for name, item, answer in answered:
+        assert answer.sample_key is not None
+        score = _graded(name, answer.text, item)
+        found[answer.sample_key] = score.value
+        rows.append(_score_row(answer.sample_key, name, _reference_key(item), score))
+    if rows:
+        ledger.put("score", rows)
+    return found
+
+
 def standings(scored: Scored) -> dict[str, dict[str, Standing]]:
     """Every model's standing on every task: {task: {model: Standing}}."""
     return {

@@ -8,7 +8,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from ledger.section import Section
 
-DropWord = Literal["empty", "truncated", "too_short", "too_long", "duplicate"]
+DropWord = Literal[
+    "empty", "truncated", "too_short", "too_long", "unverified", "duplicate", "not_best"
+]
 SHARES_TOLERANCE = 1e-6
 
 

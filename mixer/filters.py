@@ -18,7 +18,8 @@ class Candidate:
 
     `licence` is the teacher's, `source_licence` that of the prompts' source. `tools` is the
     prompt's tools as JSON. `tokens` are trained completion tokens under the student's tokenizer.
-    `state` is the one the request ended in.
+    `state` is the one the request ended in. `score` is that against the prompt's reference, 0 to 1, None where
+    it has none; `strength` the teacher's at the task.
     """
 
     sample: str
@@ -33,6 +34,8 @@ class Candidate:
     tokens: int
     state: str = "done"
     tools: str | None = None
+    score: float | None = None
+    strength: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,9 @@ def apply_filters(config: MixConfig, candidates: Iterable[Candidate]) -> Filtere
     if "duplicate" in config.drop:
         rest = [c for c in selected if c.sample not in flags]
         flags.update((flag.sample, flag) for flag in _duplicates(rest))
+    if "not_best" in config.drop:
+        rest = [c for c in selected if c.sample not in flags]
+        flags.update((flag.sample, flag) for flag in _not_best(rest))
     drops: dict[str, Counter[str]] = {}
     for candidate in selected:
         if flag := flags.get(candidate.sample):
@@ -170,6 +176,14 @@ def _too_long(config: MixConfig, candidate: Candidate) -> str | None:
     return f"{candidate.tokens:,} tokens, above mix.max_tokens {config.max_tokens:,}"
 
 
+def _unverified(config: MixConfig, candidate: Candidate) -> str | None:
+    if candidate.score is None:
+        return "its prompt has no reference to verify it by"
+    if candidate.score >= 1:
+        return None
+    return f"scores {candidate.score:.2f} against its prompt's reference"
+
+
 _ALWAYS = ("refused", "filtered", "unfinished", "unwritable")
 _CHECKS: dict[str, Callable[[MixConfig, Candidate], str | None]] = {
     "refused": _refused,
@@ -180,6 +194,7 @@ _CHECKS: dict[str, Callable[[MixConfig, Candidate], str | None]] = {
     "truncated": _truncated,
     "too_short": _too_short,
     "too_long": _too_long,
+    "unverified": _unverified,
 }
 
 
@@ -205,6 +220,29 @@ def _repeated_answers(group: Sequence[Candidate]) -> Iterator[Flag]:
         if first is not candidate:
             detail = f"same prompt and answer as sample {first.sample} of {first.teacher}, kept"
             yield Flag(candidate.sample, "duplicate", detail)
+
+
+def _not_best(candidates: Sequence[Candidate]) -> Iterator[Flag]:
+    """All but one answer of each prompt: the one of the highest score, then of the strongest teacher, then a
+    whole one before a truncated one, then the first by sample key."""
+    by_prompt: dict[str, list[Candidate]] = {}
+    for candidate in candidates:
+        by_prompt.setdefault(candidate.prompt_key, []).append(candidate)
+    for group in by_prompt.values():
+        best, *others = sorted(
+            group, key=lambda c: (-(c.score or 0.0), -c.strength, c.state == "truncated", c.sample)
+        )
+        for other in others:
+            yield Flag(
+                other.sample,
+                "not_best",
+                f"{_standing(other)}; sample {best.sample} {_standing(best)}",
+            )
+
+
+def _standing(candidate: Candidate) -> str:
+    scored = "has no score" if candidate.score is None else f"scores {candidate.score:.2f}"
+    return f"{scored}, by {candidate.teacher} (strength {candidate.strength:.2f})"
 
 
 def _prompt_digest(candidate: Candidate) -> bytes:

@@ -27,6 +27,7 @@ from tutelage.stages.making import (
     refuse_small_pool,
     refuse_unknown_budgets,
     short_tasks,
+    teachers_of,
 )
 from tutelage.workspace import Workspace
 
@@ -295,10 +296,13 @@ class _Planner:
         for task, need in wanted.items():
             answers = self._answers(need)
             items = by_task.get(task) or by_task.get("") or []
-            pairs = [(item, n) for item in items for n in range(each)][:answers]
-            requests += [
-                Request(item.prompt, self._teacher_for(task, item), n, task) for item, n in pairs
+            asked = [
+                Request(item.prompt, teacher, n, task)
+                for item in items
+                for teacher in self._teachers_for(task, item)
+                for n in range(each)
             ]
+            requests += asked[: answers * self._asked_for_one()]
             parts.append(f"{answers:,} {task or 'in all'}")
         self.notes += _short_by_source(self.workspace)
         return self._bought("generate", requests, f"answers: {', '.join(parts)}")
@@ -314,13 +318,28 @@ class _Planner:
         by_samples = mix.unit == "samples"
         return {"": Need(mix.total if by_samples else None, None if by_samples else mix.total, 0)}
 
-    def _teacher_for(self, task: str, item: Item) -> str:
+    def _teachers_for(self, task: str, item: Item) -> list[str]:
         if "route" in self.workspace.outputs:
-            return self.workspace.routed.teacher(task, item.prompt.key)
-        return [*self._dearest_first, *self.workspace.recipe.teachers][0]
+            return teachers_of(self.workspace, task, item.prompt.key)
+        dearest = [*self._dearest_first, *self.workspace.recipe.teachers]
+        return list(self.workspace.recipe.teachers) if self._asks_all else dearest[:1]
+
+    def _asked_for_one(self) -> int:
+        """Answers that are asked for to have one that the mix can use, but for what filters may drop."""
+        recipe = self.workspace.recipe
+        if "not_best" not in recipe.mix.drop:
+            return 1
+        return recipe.generate.n * (len(recipe.teachers) if self._asks_all else 1)
+
+    @property
+    def _asks_all(self) -> bool:
+        return self.workspace.recipe.route.policy == "all"
 
     def _answers(self, need: Need) -> int:
         return need.answers(min(FIRST_GUESS_TOKENS, self.workspace.recipe.generate.max_tokens))
+
+    def _score(self) -> StagePlan:
+        return StagePlan("score", "to do", "answers graded where prompts have a reference")
 
     def _mix(self) -> StagePlan:
         mix = self.workspace.recipe.mix

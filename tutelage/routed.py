@@ -1,9 +1,7 @@
 """Which teacher each prompt of a run is routed to: its own where it left its task's route, else its task's."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-
-from ledger.prompts import Item
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +14,3 @@ class Routed:
     def teacher(self, task: str, prompt: str) -> str:
         """The teacher of a prompt, by its key and its task."""
         return self.by_prompt.get(prompt) or self.by_task[task]
-
-    def teachers(self, task: str, items: Iterable[Item]) -> set[str]:
-        """All that a task's items go to."""
-        return {self.teacher(task, item.prompt.key) for item in items}

@@ -1,6 +1,6 @@
 """Deciding: which task a prompt is of, how strong each teacher is there, and who answers it."""
 
-from router.deciding.allocation import next_round
+from router.deciding.allocation import contested, next_round
 from router.deciding.classifier import UNSURE, Label, TaskClassifier, UnusableExamples, fit
 from router.deciding.config import RouteConfig, TasksConfig
 from router.deciding.discovery import (
@@ -51,6 +51,7 @@ __all__ = [
     "TasksConfig",
     "UnroutableTask",
     "UnusableExamples",
+    "contested",
     "decide",
     "estimate",
     "explain",

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from router.deciding.local import FEWEST, fit_local
+from router.deciding.routes import Route
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,6 +74,30 @@ def next_round(
     _mark(cells, np.flatnonzero(~begun), size, two)
     if not cells.any():
         _mark(cells, np.flatnonzero(begun & ~asked.all(axis=1)), size, another)
+    return cells
+
+
+def contested(
+    routes: Sequence[Route],
+    tasks: Sequence[str],
+    teachers: Sequence[str],
+    asked: "np.ndarray",
+    budget: int,
+) -> "np.ndarray":
+    """The answers (N, T) bool to buy next, at most `budget`, for tasks that the guard keeps with the best
+    single teacher though another looks stronger: probes that both have not been asked."""
+    import numpy as np
+
+    cells = np.zeros(asked.shape, bool)
+    for route in routes:
+        if route.guarded and route.runner_up is not None:
+            pair = [teachers.index(route.teacher), teachers.index(route.runner_up)]
+            rows = np.flatnonzero(np.array(tasks) == route.task)
+            wanted = ~asked[rows][:, pair]
+            rows, wanted = rows[wanted.any(axis=1)][:LEAST], wanted[wanted.any(axis=1)][:LEAST]
+            for row, missing in zip(rows.tolist(), wanted, strict=True):
+                if int(cells.sum()) + int(missing.sum()) <= budget:
+                    cells[row, pair] = missing
     return cells
 
 

@@ -70,10 +70,16 @@ class TasksConfig(Section):
 class RouteConfig(Section):
     """Which teacher answers the prompts of a task."""
 
-    policy: Literal["strongest", "cost", "fixed"] = Field(
+    policy: Literal["strongest", "cost", "all", "fixed"] = Field(
         default="strongest",
-        description="`strongest` follows the probes, `cost` weighs strength against price by `alpha`, "
-        "`fixed` follows `to:`.",
+        description="`strongest` follows the probes, `cost` weighs strength against price by `alpha`, `all` "
+        "has every teacher answer each prompt (`mix.drop: [not_best]` keeps the best answer), `fixed` "
+        "follows `to:`.",
+    )
+    unsure: Literal["best_single", "two_teachers", "aside"] = Field(
+        default="best_single",
+        description="Who answers prompts of no clear task: the best single teacher, the two best, or nobody; "
+        "`tutelage tasks RUN` shows them.",
     )
     alpha: float | None = Field(
         default=None,

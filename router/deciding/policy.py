@@ -140,9 +140,12 @@ def _route(evidence: Evidence, task: str, best_single: str) -> Route:
     if len(evidence.teachers) == 1:
         return _plain(evidence, task, best_single, only_teacher(best_single, at_task))
     if task == UNSURE:
-        return _plain(
-            evidence, task, best_single, unsure(best_single, *evidence.overall(best_single))
+        others = [name for name in evidence.teachers if name != best_single]
+        second = max(
+            others, key=lambda name: (*evidence.overall(name), -evidence.teachers.index(name))
         )
+        reason = unsure(best_single, *evidence.overall(best_single))
+        return _compared(evidence, task, best_single, second, None, reason, best_single)
     if not at_task or evidence.config.policy == "fixed":
         overall = evidence.overall(best_single)
         reason = undecided(task, best_single, evidence.config.policy, *overall)
@@ -219,7 +222,7 @@ def _compared(
 
 def _priced(evidence: Evidence, task: str, teacher: str, runner_up: str | None) -> str:
     """What price had to do with it, under `cost`."""
-    if evidence.config.alpha is None or runner_up is None:
+    if evidence.config.alpha is None or runner_up is None or task not in evidence.usd:
         return ""
     usd = evidence.usd[task]
     return priced(usd[teacher], runner_up, usd[runner_up], evidence.config.alpha)

@@ -125,3 +125,36 @@ def test_answers_without_licence_are_counted_and_refused(mix: Any, answers: Any)
     assert refused.value.count == 3
     assert "teacher 'bob' (2), prompts 'mine.jsonl' (1)" in str(refused.value)
     apply_filters(mix(total=9, shares={"maths": 1}, **{"from": {"teachers": ["ada"]}}), pool)
+
+
+def test_unverified_answers_are_dropped_with_their_score(mix: Any, answers: Any) -> None:
+    right, part, bare = answers("maths", 3)
+    pool = [replace(right, score=1.0), replace(part, score=0.5), bare]
+    filtered = apply_filters(mix(total=9, drop=["unverified"]), pool)
+    assert [c.sample for c in filtered.kept] == [right.sample]
+    assert {flag.sample: flag.detail for flag in filtered.flags} == {
+        part.sample: "scores 0.50 against its prompt's reference",
+        bare.sample: "its prompt has no reference to verify it by",
+    }
+
+
+def test_one_answer_of_a_prompt_is_kept_the_best_by_score_then_by_strength(
+    mix: Any, answers: Any
+) -> None:
+    other, one = answers("maths", 2)
+    two, three, four = (replace(one, sample=f"{n}" * 32, answer=f"answer {n}") for n in "234")
+    pool = [
+        replace(one, score=0.5, strength=0.9),
+        replace(two, score=1.0, strength=0.2, teacher="bob"),
+        replace(three, score=1.0, strength=0.6, teacher="eve"),
+        replace(four, score=1.0, strength=0.6, state="truncated"),
+        other,
+    ]
+    filtered = apply_filters(mix(total=9, drop=["not_best"]), pool)
+    assert {c.sample for c in filtered.kept} == {three.sample, other.sample}
+    details = {flag.sample: flag.detail for flag in filtered.flags}
+    assert details[two.sample] == (
+        f"scores 1.00, by bob (strength 0.20); sample {three.sample} scores 1.00, by eve (strength 0.60)"
+    )
+    truncated = apply_filters(mix(total=9, drop=["truncated", "not_best"]), [pool[3], other])
+    assert {c.sample for c in truncated.kept} == {other.sample}

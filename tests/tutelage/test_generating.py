@@ -11,7 +11,7 @@ import pytest
 from ledger.errors import InputError
 from ledger.mixes import read_manifest
 from tests.faults.server import Call, FaultServer, Reply, content, payload, status
-from tests.tutelage.recipes import TEACHER, write_recipe
+from tests.tutelage.recipes import TEACHER, rows, write_recipe
 from tests.tutelage.test_cli import run
 from tutelage import audit_sql, run_recipe
 
@@ -180,3 +180,35 @@ def test_cost_routes_to_the_cheaper_of_two_equals_and_needs_every_price(tmp_path
         path = recipe(tmp_path, server, teachers=teachers, **changes)
         with pytest.raises(InputError, match=r"route.policy: `cost` needs the price of cheap"):
             run_recipe(path, until="route", run=str(tmp_path / "other" / "unknown"))
+
+
+@pytest.mark.parametrize(
+    ("unsure", "asked"),
+    [("best_single", {"one"}), ("two_teachers", {"one", "two"}), ("aside", set())],
+)
+def test_prompts_of_no_clear_task_go_where_the_recipe_says(
+    server: FaultServer, tmp_path: Path, unsure: str, asked: set[str]
+) -> None:
+    strange = ("Wie spät ist es in Tōkyō?", "Сколько стоит билет?", "El perro duerme en la cocina.")
+    lines = [*rows(), *({"prompt": text} for text in strange)]
+    teachers = {name: {**TEACHER, "url": server.url, "revision": name} for name in ("one", "two")}
+    shares = {"red": 0.8, "unsure": 0.2}
+    path = write_recipe(
+        tmp_path,
+        lines,
+        teachers=teachers,
+        student={"base": BASE, "licence": "Apache-2.0"},
+        mix={"unit": "samples", "total": 10, "shares": shares},
+        route={"unsure": unsure},
+    )
+    if unsure == "aside":
+        with pytest.raises(InputError, match="unsure needs 2 different answers at least, and 0"):
+            run_recipe(path, until="mix")
+    else:
+        run_recipe(path, until="mix")
+    names = audit_sql(
+        Path("runs/test"),
+        "SELECT DISTINCT t.name FROM request r JOIN teacher t ON r.teacher = t.id "
+        "WHERE r.stage = 'generate' AND r.task = 'unsure'",
+    )[1]
+    assert {name for (name,) in names} == asked

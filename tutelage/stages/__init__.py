@@ -6,10 +6,11 @@ from tutelage.stages.making import GENERATE, MIX
 from tutelage.stages.probing import PROBE
 from tutelage.stages.reporting import REPORT
 from tutelage.stages.routing import ROUTE
+from tutelage.stages.scoring import SCORE
 from tutelage.stages.stage import Stage
 
 STAGES: tuple[Stage, ...] = (
-    CLASSIFY, PROBE, ROUTE, GENERATE, MIX, BASELINE, TRAIN, EVALUATE, REPORT,
+    CLASSIFY, PROBE, ROUTE, GENERATE, SCORE, MIX, BASELINE, TRAIN, EVALUATE, REPORT,
 )  # fmt: skip
 
 __all__ = ["STAGES", "Stage"]

@@ -1,7 +1,7 @@
 """generate and mix: the routed teachers answer what the mix needs, and the mix is written."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +17,10 @@ from tutelage.workspace import Workspace
 
 if TYPE_CHECKING:
     from mixer import Candidate, Need
-    from router.engine import Failure, Request
+    from router.engine import BoughtAnswer, Failure, Request
 
 UNSURE = "unsure"
+GRADED = {"unverified", "not_best"}  # the filters that go by scores
 FIRST_GUESS_TOKENS = 64.0  # of an answer, where no probe of its task was answered
 
 
@@ -35,14 +36,29 @@ def labelled(workspace: Workspace) -> dict[str, list[Item]]:
 def asked_for(
     workspace: Workspace, task: str, items: Sequence[Item], start: int
 ) -> "Iterator[tuple[Item, Request]]":
-    """A task's requests from a place on: `n` for each prompt in turn, to the teacher of each."""
+    """A task's requests from a place on: `n` for each prompt in turn, to each of its teachers."""
     from router.engine import Request
 
-    routed, each = workspace.routed, workspace.recipe.generate.n
-    for place in range(start, len(items) * each):
-        prompt = items[place // each].prompt
-        teacher = routed.teacher(task, prompt.key)
-        yield items[place // each], Request(prompt, teacher, place % each, task)
+    each, place = workspace.recipe.generate.n, 0
+    for item in items:
+        for teacher in teachers_of(workspace, task, item.prompt.key):
+            for n in range(each):
+                if place >= start:
+                    yield item, Request(item.prompt, teacher, n, task)
+                place += 1
+
+
+def teachers_of(workspace: Workspace, task: str, prompt: str) -> list[str]:
+    """Who answers a prompt, by its key and task: its routed teacher first."""
+    route, routed = workspace.recipe.route, workspace.routed.teacher(task, prompt)
+    if task == UNSURE and route.unsure == "aside":
+        return []
+    if route.policy == "all":
+        return [routed, *(name for name in workspace.recipe.teachers if name != routed)]
+    second = workspace.outputs["route"]["routes"][task]["runner_up"]
+    if task == UNSURE and route.unsure == "two_teachers" and second:
+        return [routed, str(second)]
+    return [routed]
 
 
 def answers_asked(workspace: Workspace) -> dict[tuple[str, str], int]:
@@ -55,11 +71,11 @@ def answers_asked(workspace: Workspace) -> dict[tuple[str, str], int]:
     )
 
 
-def candidates(workspace: Workspace, taken: dict[str, int]) -> "list[Candidate]":
-    """The answers to the first `taken` requests of each task, as the mixer takes them."""
-    from mixer import Candidate
+def answered(
+    workspace: Workspace, taken: dict[str, int]
+) -> "list[tuple[Item, Request, BoughtAnswer]]":
+    """The answers there are to the first `taken` requests of each task."""
     from router.engine import answers
-    from trainer.base import count_tokens
 
     by_task = labelled(workspace)
     chosen = [
@@ -69,13 +85,24 @@ def candidates(workspace: Workspace, taken: dict[str, int]) -> "list[Candidate]"
     ]
     requests = [request for _, request in chosen]
     found = answers(workspace.ledger, requests, workspace.teachers, workspace.routed_sampling)
-    kept = [
+    return [
         (item, request, found[key])
         for item, request in chosen
         if (key := (request.prompt.key, request.teacher, request.n)) in found
     ]
+
+
+def candidates(workspace: Workspace, taken: dict[str, int]) -> "list[Candidate]":
+    """The answers to the first `taken` requests of each task, as the mixer takes them."""
+    from mixer import Candidate
+    from trainer.base import count_tokens
+
+    kept = answered(workspace, taken)
     pairs = [(item.prompt, answer.text) for item, _, answer in kept]
     tokens = count_tokens(workspace.recipe.student.base, workspace.base, pairs)
+    if GRADED & set(workspace.recipe.mix.drop):
+        grade_answers(workspace, kept)
+    strengths = workspace.outputs["probe"]["strengths"]
     return [
         Candidate(
             sample=answer.sample_key,
@@ -90,9 +117,28 @@ def candidates(workspace: Workspace, taken: dict[str, int]) -> "list[Candidate]"
             tokens=count,
             state=answer.state,
             tools=_tools(item),
+            score=workspace.graded.get(answer.sample_key),
+            strength=strengths[request.teacher].get(request.task, {}).get("mean", 0.0),
         )
         for (item, request, answer), count in zip(kept, tokens, strict=True)
     ]
+
+
+def grade_answers(
+    workspace: Workspace, answered: "Iterable[tuple[Item, Request, BoughtAnswer]]"
+) -> None:
+    """Grades the answers whose prompt has a reference, each once, into `workspace.graded` and the ledger."""
+    from evals.summary import grade
+
+    scorers = workspace.scorer("probes")
+    new = [
+        (scorers[task], item, answer)
+        for item, request, answer in answered
+        if item.reference is not None
+        and answer.sample_key not in workspace.graded
+        and (task := item.task or request.task) in scorers
+    ]
+    workspace.graded |= grade(workspace.ledger, new)
 
 
 def mix_tasks(workspace: Workspace) -> list[str]:
@@ -109,7 +155,7 @@ def refuse_small_pool(workspace: Workspace) -> None:
     if not workspace.pools.tasks:
         return
     least = {task: need.at_least for task, need in mix_needs(workspace).items()}
-    prompts, each = len(workspace.pools.train), workspace.recipe.generate.n
+    prompts, each = len(workspace.pools.train), _usable_of_a_prompt(workspace)
     if mix.unit == "samples" and sum(least.values()) > prompts * each:
         answered = f" with {each} answers each" if each > 1 else ""
         raise InputError(
@@ -117,6 +163,14 @@ def refuse_small_pool(workspace: Workspace) -> None:
             f"{sum(least.values()):,} different answers at least, but there are {prompts:,} prompts to "
             f"train on{answered}: add prompts, lower `total`, or allow more repeats by `max_repeats`"
         )
+
+
+def _usable_of_a_prompt(workspace: Workspace) -> int:
+    """How many answers of one prompt the mix may hold at most."""
+    recipe = workspace.recipe
+    if "not_best" in recipe.mix.drop:
+        return 1
+    return recipe.generate.n * (len(recipe.teachers) if recipe.route.policy == "all" else 1)
 
 
 def mix_needs(workspace: Workspace) -> "dict[str, Need]":
@@ -146,12 +200,13 @@ def short_tasks(workspace: Workspace, there: Mapping[str, int]) -> list[str]:
     """What the mix needs of a task beyond what the prompts there give; by samples only."""
     if workspace.recipe.mix.unit != "samples":
         return []
-    each = workspace.recipe.generate.n
+    each, aside = _usable_of_a_prompt(workspace), workspace.recipe.route.unsure == "aside"
+    usable = {task: 0 if task == UNSURE and aside else count for task, count in there.items()}
     return [
-        f"{task} needs {need.at_least:,} different answers at least, and {there.get(task, 0):,} "
+        f"{task} needs {need.at_least:,} different answers at least, and {usable.get(task, 0):,} "
         "prompts are there"
         for task, need in mix_needs(workspace).items()
-        if need.at_least > there.get(task, 0) * each
+        if need.at_least > usable.get(task, 0) * each
     ]
 
 
@@ -178,6 +233,8 @@ def _generate_inputs(workspace: Workspace) -> Any:
             for task, route in workspace.outputs["route"]["routes"].items()
         },
         "left": workspace.outputs["route"]["prompt_routes"],
+        "answering": workspace.recipe.route.model_dump(mode="json", include={"policy", "unsure"}),
+        "references": _references(workspace),
         "sampling": [
             workspace.sampling.key_fields,
             workspace.sampling.max_tokens,
@@ -188,6 +245,13 @@ def _generate_inputs(workspace: Workspace) -> Any:
         "student": workspace.baseline.key,
         "seed": workspace.recipe.seed,
     }
+
+
+def _references(workspace: Workspace) -> Any:
+    """What answers are graded by, where a filter goes by it."""
+    if not GRADED & set(workspace.recipe.mix.drop):
+        return None
+    return [workspace.pools.fingerprint("train"), workspace.scorer("probes")]
 
 
 def _generate(workspace: Workspace, watch: Watch) -> Output:
@@ -257,9 +321,13 @@ def _next_requests(
     wanted = need.answers(each)
     usable = _usable_share(workspace, mine) if start else 1.0
     count, stop = ceil(wanted / max(usable, 0.05)), start
+    whole = (
+        "not_best" in workspace.recipe.mix.drop
+    )  # the best of a prompt's answers needs all of them
     requests: list[Request] = []
     for place, (_, request) in enumerate(asked_for(workspace, task, items, start), start + 1):
-        if len(requests) == count:
+        begins = not requests or requests[-1].prompt.key != request.prompt.key
+        if len(requests) >= count and (begins or not whole):
             break
         if request.teacher not in paused:
             requests.append(request)
@@ -278,7 +346,9 @@ def _usable_share(workspace: Workspace, mine: "list[Candidate]") -> float:
 def _probe_tokens(workspace: Workspace, task: str, items: list[Item]) -> float:
     """Mean tokens of the routed teachers' probe answers: what the first round goes by."""
     lengths = workspace.outputs["probe"]["answer_tokens"]
-    asked = Counter(workspace.routed.teacher(task, item.prompt.key) for item in items)
+    asked = Counter(
+        teacher for item in items for teacher in teachers_of(workspace, task, item.prompt.key)
+    )
     known = {name: lengths[name][task] for name in asked if task in lengths.get(name, {})}
     total = sum(asked[name] for name in known)
     return sum(asked[n] * known[n] for n in known) / total if total else FIRST_GUESS_TOKENS
@@ -295,7 +365,9 @@ def _refuse_short(
     for task, need in missing.items():
         own = [
             (failure.count, error_class, name, failure)
-            for name in sorted(workspace.routed.teachers(task, by_task[task]))
+            for name in sorted(
+                {n for item in by_task[task] for n in teachers_of(workspace, task, item.prompt.key)}
+            )
             for error_class, failure in failures.get(name, {}).items()
         ]
         if need.at_least > 0 and own:

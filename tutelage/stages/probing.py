@@ -145,7 +145,7 @@ def _next_probes(
     """The answers (N, T) bool to buy next; none where all is bought that is wanted."""
     import numpy as np
 
-    from router.deciding import next_round
+    from router.deciding import contested, decide, next_round
 
     names, recipe = _names(workspace), workspace.recipe
     budget = (recipe.probes.max_calls or asked.size) - int(asked.sum())
@@ -153,20 +153,19 @@ def _next_probes(
         wanted = np.zeros(asked.shape, bool)
         wanted[: max(budget, 0) // len(names)] = not asked.any()
         return wanted
-    table = score_table(items, names, scores)
+    tasks, table = [str(item.task) for item in items], score_table(items, names, scores)
+    usd: dict[str, dict[str, float]] | None = None
     if recipe.route.alpha is not None:  # what counts is strength less price
-        usd = _means(items, names, found, "cost_usd")
-        prices = [[usd[name].get(str(item.task), 0.0) for name in names] for item in items]
-        table -= recipe.route.alpha * 1000 * np.array(prices)
-    return next_round(
-        vectors,
-        [str(item.task) for item in items],
-        table,
-        asked,
-        budget,
-        recipe.route.confidence,
-        recipe.seed,
-    )
+        known = _means(items, names, found, "cost_usd")
+        usd = {task: {n: 1000 * known[n].get(task, 0.0) for n in names} for task in set(tasks)}
+        prices = [[usd[task][name] for name in names] for task in tasks]
+        table -= recipe.route.alpha * np.array(prices)
+    confidence, seed = recipe.route.confidence, recipe.seed
+    cells = next_round(vectors, tasks, table, asked, budget, confidence, seed)
+    if not cells.any() and recipe.route.guard and any(scores.values()):
+        routes = decide(recipe.route, sorted(set(tasks)), names, scores, usd)
+        cells = contested(routes, tasks, names, asked, budget)
+    return cells
 
 
 def score_table(

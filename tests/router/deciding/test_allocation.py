@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from router.deciding import RouteConfig, contested, decide
 from router.deciding.allocation import FIRST, next_round
 
 TEACHERS = 4
@@ -99,3 +100,23 @@ def test_answers_that_never_came_are_not_asked_for_again():
         came = cells & (np.arange(300)[:, None] % 3 > 0)  # a third fails
         scores[came] = truth[came]
     assert not cells.any()
+
+
+def test_a_task_that_the_guard_keeps_is_probed_further_for_the_two_in_question():
+    scores = {
+        "a": {"x": dict.fromkeys("123", 0.0), "y": dict.fromkeys("123", 1.0), "z": {}},
+        "b": {"x": {f"b{i}": 1.0 for i in range(30)}, "y": {f"b{i}": 0.0 for i in range(30)}},
+    }
+    names = ["x", "y", "z"]
+    routes = decide(RouteConfig(), ["a", "b"], names, scores)
+    assert [route.guarded for route in routes] == [True, False, False]
+    tasks = ["a"] * 50 + ["b"] * 50
+    asked = np.zeros((100, 3), bool)
+    asked[:3] = asked[50:80, :2] = True
+    asked[3:5, 0] = True
+    cells = contested(routes, tasks, names, asked, budget=1000)
+    assert cells[:, 2].sum() == 0
+    assert not (cells & asked).any()
+    assert set(np.flatnonzero(cells.any(axis=1))) == set(range(3, 23))
+    assert contested(routes, tasks, names, asked, budget=7).sum() <= 7
+    assert not contested(routes, tasks, names, np.ones((100, 3), bool), budget=1000).any()

@@ -1,0 +1,75 @@
+"""Answers of several teachers to one prompt: graded, and the best or only verified ones kept."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ledger.store import Ledger
+from tests.tutelage.small_run import small_fields, write_small
+from tutelage.pipeline import run_recipe
+from tutelage.planning import plan_recipe
+
+MEMBERS = """
+SELECT p.key, t.name, s.value FROM mix_member b JOIN mix m ON b.mix = m.id JOIN sample a ON b.sample = a.id
+JOIN prompt p ON a.prompt = p.id JOIN teacher t ON a.teacher = t.id LEFT JOIN score s ON s.sample = a.id
+WHERE m.run = ?
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("scoring")
+    before = Path.cwd()
+    os.chdir(folder)
+    yield folder
+    os.chdir(before)
+
+
+def _mixed(home: Path, run: str, drop: list[str], policy: str) -> list[tuple[str, str, float]]:
+    mix = {"unit": "samples", "total": 60, "drop": drop}
+    path = write_small(home, run=f"runs/{run}", mix=mix, route={"policy": policy})
+    run_recipe(path, until="mix")
+    return Ledger(Path("runs/ledger")).rows(MEMBERS, [run])
+
+
+def test_of_every_teachers_answers_the_best_one_is_kept(home: Path) -> None:
+    members = _mixed(home, "best", ["not_best"], "all")
+    assert max(Counter(key for key, _, _ in members).values()) == 1
+    assert len(members) == 60
+    asked = Ledger(Path("runs/ledger")).rows(
+        "SELECT p.key, count(*) FROM request r JOIN prompt p ON r.prompt = p.id "
+        "WHERE r.stage = 'generate' GROUP BY 1"
+    )
+    assert {count for _, count in asked} == {4}, "every teacher was asked, of every prompt"
+    scores = dict(
+        Ledger(Path("runs/ledger")).rows(
+            "SELECT p.key, max(s.value) FROM score s JOIN sample a ON s.sample = a.id "
+            "JOIN prompt p ON a.prompt = p.id GROUP BY 1"
+        )
+    )
+    assert all(score == scores[key] for key, _, score in members)
+
+
+def test_only_verified_answers_are_kept_and_missing_ones_are_bought(home: Path) -> None:
+    fields = small_fields()
+    one = {"generalist": fields["teachers"]["generalist"]}
+    mix = {"unit": "samples", "total": 60, "drop": ["unverified"]}
+    path = write_small(home, run="runs/verified", mix=mix, teachers=one)
+    result = run_recipe(path, until="mix")
+    members = Ledger(Path("runs/ledger")).rows(MEMBERS, ["verified"])
+    assert [score for _, _, score in members] == [1.0] * 60
+    taken = sum(result["stages"]["generate"]["taken"].values())
+    assert taken > 60, "answers that were dropped are made up for"
+    score = result["stages"]["score"]
+    assert score["answers"] == taken
+    assert 0 < score["tasks"]["chain_sum"]["generalist"]["mean"] < 1
+
+
+def test_plan_counts_every_teacher(tmp_path: Path) -> None:
+    mix = {"unit": "samples", "total": 30, "drop": ["not_best"]}
+    run = str(tmp_path / "runs" / "planned")
+    path = write_small(tmp_path, run=run, mix=mix, route={"policy": "all"})
+    assert next(s for s in plan_recipe(path).stages if s.name == "generate").calls == 120
