@@ -42,6 +42,7 @@ T = TypeVar("T")
 
 DATABASE, INBOX, LOCK = "ledger.duckdb", "inbox.sqlite", "writer.lock"
 READER_PATIENCE_S = 20.0
+TORN_PATIENCE_S = 2.0
 FOLD_PATIENCE_S = 600.0  # a fold waits for readers; what waits with it is safe in the inbox
 SEALED: dict[str, Any] = {"enable_external_access": "false", "lock_configuration": "true"}
 
@@ -124,14 +125,34 @@ class Ledger:
                     f"there is no ledger in {self.folder} yet: `tutelage run RECIPE` makes it."
                 )
             head = read_head(self.folder / INBOX)[0] if (self.folder / INBOX).exists() else None
-            with _patient(self._connect_to_read, READER_PATIENCE_S) as db:
-                if head is not None:
-                    _check_head(self.folder, head, db)
+            with self._opened(head) as db:
                 self._open = db
                 try:
                     yield db
                 finally:
                     self._open = None
+
+    @contextlib.contextmanager
+    def _opened(self, head: Head | None) -> "Iterator[duckdb.DuckDBPyConnection]":
+        """Opens the file to read and holds it against the head; once more where a block is not all there, which
+        a reader may see that comes while another process ends a fold."""
+        import duckdb
+
+        deadline = time.monotonic() + TORN_PATIENCE_S
+        while True:
+            with _patient(self._connect_to_read, READER_PATIENCE_S) as db:
+                try:
+                    if head is not None:
+                        _check_head(self.folder, head, db)
+                except duckdb.IOException as error:
+                    if time.monotonic() > deadline:
+                        raise LedgerDamaged(
+                            f"the ledger's DuckDB file cannot be read: {error}. Restore it from a backup."
+                        ) from error
+                else:
+                    yield db
+                    return
+            time.sleep(0.05)
 
     def rows(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """The rows that a query gives over what is folded. Raises LedgerError for a bad query."""

@@ -9,12 +9,15 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
 import pytest
 
+from ledger import store
 from ledger.errors import LedgerBusy, LedgerDamaged, LedgerError
+from ledger.inbox import Head
 from ledger.keys import now_us, request_key, sample_key
 from ledger.prompts import Prompt
 from ledger.store import DATABASE, INBOX, Ledger
@@ -172,6 +175,30 @@ def test_a_reader_gets_in_while_a_run_goes_on(tmp_path: Path) -> None:
         child.kill()
         child.communicate()
     assert ledger.holder() is None
+
+
+def test_a_block_that_is_not_all_there_is_read_again_and_then_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for the moment at which another process ends a fold: it cannot be hit at will."""
+    with (ledger := Ledger(tmp_path)).writing("test"):
+        put_prompts(ledger, ["one"])
+        ledger.fold()
+    check, seen = store._check_head, list[int]()
+
+    def torn(folder: Path, head: Head, db: Any) -> None:
+        seen.append(1)
+        if len(seen) <= times:
+            raise duckdb.IOException("Could not read enough bytes from file")
+        check(folder, head, db)
+
+    monkeypatch.setattr(store, "_check_head", torn)
+    times = 3
+    assert ledger.rows("SELECT count(*) FROM prompt") == [(1,)]
+    monkeypatch.setattr(store, "TORN_PATIENCE_S", 0.2)
+    times = 1_000_000
+    with pytest.raises(LedgerDamaged, match="cannot be read"):
+        ledger.rows("SELECT 1")
 
 
 def test_a_second_writer_is_told_who_holds_the_ledger(tmp_path: Path) -> None:
