@@ -260,13 +260,8 @@ class _Planner:
         pools = self.workspace.pools
         total = len(pools.train) + len(pools.probes) + len(pools.examples)
         given = self.workspace.recipe.tasks
-        way = (
-            ""
-            if given.examples
-            else ", tasks by description"
-            if given.describe
-            else ", tasks discovered"
-        )
+        ways = {", tasks by description": given.describe, ", tasks discovered": given.discover}
+        way = "".join(told for told, chosen in ways.items() if chosen)
         return StagePlan("classify", "to do", f"up to {total:,} prompts to embed{way}")
 
     def _probe(self) -> StagePlan:

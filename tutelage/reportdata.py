@@ -33,7 +33,7 @@ from tutelage.report.data import (
     TeacherCost,
     Training,
 )
-from tutelage.stages.classifying import example_pairs
+from tutelage.stages.classifying import example_pairs, labels
 from tutelage.stages.making import answers_asked
 from tutelage.stages.routing import leaving_line
 from tutelage.workspace import Workspace
@@ -130,17 +130,10 @@ def _points(workspace: Workspace) -> tuple[Point, ...]:
 
     from router.embedding import cached_vectors, map_2d
 
-    labels = {
-        key: (task, probability)
-        for key, task, probability in workspace.ledger.rows(
-            "SELECT p.key, l.task, l.probability FROM label l JOIN prompt p ON l.prompt = p.id "
-            "WHERE l.classifier = ?",
-            [workspace.outputs["classify"]["classifier"]],
-        )
-    }
+    label_of = labels(workspace)
     by_task: dict[str, list[Item]] = {}
     for item in workspace.in_seeded_order(workspace.pools.train):
-        by_task.setdefault(labels[item.prompt.key][0], []).append(item)
+        by_task.setdefault(label_of[item.prompt.key][0], []).append(item)
     items = [item for part in by_task.values() for item in part[: MAP_POINTS // len(by_task)]]
     vectors = cached_vectors(workspace.ledger, [i.prompt for i in items], workspace.embedder)
     shown = [item.prompt.key for item in items if item.prompt.key in vectors]
@@ -148,7 +141,7 @@ def _points(workspace: Workspace) -> tuple[Point, ...]:
         return ()
     flat = map_2d(np.stack([vectors[key] for key in shown]))
     return tuple(
-        Point(float(x), float(y), *labels[key]) for key, (x, y) in zip(shown, flat, strict=True)
+        Point(float(x), float(y), *label_of[key]) for key, (x, y) in zip(shown, flat, strict=True)
     )
 
 

@@ -7,18 +7,15 @@ from typing import Any
 
 import yaml
 
+from ledger.keys import write_atomically
 from ledger.prompts import Item
+from tutelage.stages.classifying import labels
 from tutelage.visible import visible
 from tutelage.workspace import Workspace, open_run, require_stage
 
 PATCH = "tasks.yaml"
 SHOWN = 3  # prompts of each kind
 WIDTH = 100  # characters of a prompt
-
-LABELS = """
-SELECT p.key, l.task, l.probability FROM label l JOIN prompt p ON l.prompt = p.id WHERE l.classifier = ?
-ORDER BY l.probability DESC, p.key
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +51,7 @@ class TasksShown:
 
     def _lines(self) -> Iterator[str]:
         for task in self.tasks:
-            yield f"{visible(task.name)}  {task.prompts:,} prompts"
+            yield f"{visible(task.name)}  {task.prompts:,} prompt{'' if task.prompts == 1 else 's'}"
             yield f"  terms       {visible(', '.join(task.terms)) or '-'}"
             for kind in ("typical", "borderline"):
                 for n, text in enumerate(getattr(task, kind)):
@@ -76,7 +73,7 @@ def show_tasks(run: Path) -> TasksShown:
     workspace.refuse_other_prompts()
     tasks = list(_views(workspace))
     done = workspace.outputs["classify"]
-    patch = _write_patch(workspace, tasks) if done["discovered"] else None
+    patch = _write_patch(workspace) if done["discovered"] else None
     return TasksShown(workspace.recipe.run, tasks, done["tried"], str(patch) if patch else None)
 
 
@@ -85,8 +82,7 @@ def _views(workspace: Workspace) -> Iterator[TaskView]:
 
     items = {item.prompt.key: item for item in workspace.pools.train}
     by_task: dict[str, list[Item]] = {name: [] for name in (*workspace.pools.tasks, UNSURE)}
-    rows = workspace.ledger.rows(LABELS, [workspace.outputs["classify"]["classifier"]])
-    for key, task, _ in rows:
+    for key, (task, _) in labels(workspace).items():
         if key in items:
             by_task[task].append(items[key])
     texts = [[item.prompt.text for item in part] for part in by_task.values()]
@@ -96,7 +92,7 @@ def _views(workspace: Workspace) -> Iterator[TaskView]:
             yield TaskView(name, len(part), terms, told[:SHOWN], told[SHOWN:][-SHOWN:])
 
 
-def _write_patch(workspace: Workspace, tasks: list[TaskView]) -> Path:
+def _write_patch(workspace: Workspace) -> Path:
     """The names of the discovered tasks, as the recipe would take them."""
     named: Mapping[str, str] = workspace.recipe.tasks.names
     discovered = workspace.outputs["classify"]["discovered"]
@@ -107,9 +103,7 @@ def _write_patch(workspace: Workspace, tasks: list[TaskView]) -> Path:
         + yaml.safe_dump({"names": names}, sort_keys=False, allow_unicode=True)
     )
     path = workspace.folder / PATCH
-    new = path.with_suffix(".new")
-    new.write_text(text, encoding="utf-8")
-    new.replace(path)
+    write_atomically(path, text.encode())
     return path
 
 

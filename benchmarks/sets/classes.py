@@ -15,11 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.tables.table import ROOT
-from ledger.prompts import Prompt
-from ledger.store import Ledger
-from router.embedding import embed, load_embedder
-from router.embedding.locating import DEFAULT
+from benchmarks.tables.table import ROOT, kept_vectors
 
 WHEELS = Path(__file__).with_name("wheels.txt")
 CACHE = ROOT / ".cache" / "sets"
@@ -74,11 +70,7 @@ def read_classes(name: str) -> Classes:
         kept = np.random.default_rng(0).permutation(len(found))[:MOST]
         texts += [found[i] for i in kept]
         classes += [each] * len(kept)
-    ledger, prompts = Ledger(CACHE / name), [Prompt.of(text) for text in texts]
-    with ledger.writing("benchmark"):
-        ledger.put_all([row for prompt in prompts for row in prompt.rows(name)])
-        vectors = embed(ledger, prompts, load_embedder(DEFAULT, Path()))
-    return Classes(name, texts, np.array(classes), vectors)
+    return Classes(name, texts, np.array(classes), kept_vectors(name, texts))
 
 
 def _unzipped() -> Path:

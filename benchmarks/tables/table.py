@@ -68,12 +68,7 @@ class Table:
     @cached_property
     def vectors(self) -> np.ndarray:
         """Unit vectors (N, D) float32 of the default embedder, kept in a ledger between runs."""
-        ledger = Ledger(CACHE / self.name)
-        embedder = load_embedder(DEFAULT, Path())
-        prompts = [Prompt.of(text) for text in self.texts]
-        with ledger.writing("benchmark"):
-            ledger.put_all([row for prompt in prompts for row in prompt.rows(self.name)])
-            return embed(ledger, prompts, embedder)
+        return kept_vectors(self.name, self.texts)
 
     def folds(self, count: int, seed: int) -> np.ndarray:
         """The fold of each prompt (N,). Equal texts share one, so that no test text is ever seen."""
@@ -89,3 +84,11 @@ class Table:
             return self.split
         held = np.random.RandomState(seed).permutation(len(self))[int(0.7 * len(self)) :]
         return np.isin(np.arange(len(self)), held)
+
+
+def kept_vectors(name: str, texts: list[str]) -> np.ndarray:
+    """Unit vectors (N, D) float32 of texts by the default embedder, kept in a ledger between runs."""
+    ledger, prompts = Ledger(CACHE / name), [Prompt.of(text) for text in texts]
+    with ledger.writing("benchmark"):
+        ledger.put_all([row for prompt in prompts for row in prompt.rows(name)])
+        return embed(ledger, prompts, load_embedder(DEFAULT, Path()))

@@ -13,7 +13,7 @@ from router.deciding.discovery import (
 from router.deciding.explaining import Explanation, NearProbe, explain, nearest
 from router.deciding.local import LocalModel, fit_local
 from router.deciding.pareto import Choice, front
-from router.deciding.policy import UnroutableTask, decide
+from router.deciding.policy import UnroutableTask, decide, utilities
 from router.deciding.router import Probed, Router, fit_router
 from router.deciding.routes import (
     PromptRoute,
@@ -36,6 +36,7 @@ __all__ = [
     "from_descriptions",
     "names_of",
     "terms_of",
+    "utilities",
     "Explanation",
     "Gain",
     "Label",

@@ -5,9 +5,9 @@ teacher the same prompts, each further prompt goes to two: the best one in a dra
 advantages near it may be, and the best of a further draw that is another (top-two Thompson sampling: Russo
 2020, "Simple Bayesian algorithms for best-arm identification", Operations Research 68). A prompt on which one
 teacher leads in as many draws as the recipe's confidence asks for is decided: it is passed over, until other
-answers bring it back into question. Where there are probes for
-neighbourhoods, none is decided before these are seen: teachers that look settled over all may change places
-from one to the next. The same scores and seed give the same next round, so an allocation can be replayed.
+answers bring it back into question. Where there are probes for neighbourhoods, none is decided before these
+are seen: teachers that look settled over all may change places from one to the next. The same scores and seed
+give the same next round, so an allocation can be replayed.
 """
 
 from collections.abc import Callable, Sequence

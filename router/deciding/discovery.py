@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 MOST_TASKS = 16
-FEWEST = 40  # prompts that can be split
+FEWEST_PROMPTS = 40  # prompts that can be split
 SAMPLE = 4_000  # prompts that clusters are sought in
 SPLITS = 4  # into halves, for every number of clusters
 STABLE = 0.75  # prediction strength from which halves agree
@@ -64,9 +64,9 @@ def discover(
     """
     import numpy as np
 
-    if len(vectors) < FEWEST:
+    if len(vectors) < FEWEST_PROMPTS:
         raise NothingToDiscover(
-            f"{len(vectors)} prompts are too few to discover tasks in, {FEWEST} would do: give "
+            f"{len(vectors)} prompts are too few to discover tasks in, {FEWEST_PROMPTS} would do: give "
             "`examples:` or `describe:`."
         )
     rng = np.random.default_rng(seed)
@@ -74,7 +74,7 @@ def discover(
     seen = vectors[sample]
     tried: tuple[Split, ...] = ()
     if tasks is None:
-        most = min(MOST_TASKS, len(seen) // (FEWEST // 2))
+        most = min(MOST_TASKS, len(seen) // (FEWEST_PROMPTS // 2))
         tried = tuple(_split(seen, count, seed) for count in range(2, most + 1))
         stable = [split for split in tried if split.strength >= STABLE]
         tasks = max(stable, key=lambda split: split.apart).tasks if stable else 1

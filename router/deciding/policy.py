@@ -10,6 +10,7 @@ strength less alpha times the USD of 1,000 answers there.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 from ledger.errors import InputError
 from router.deciding.classifier import UNSURE
@@ -25,6 +26,9 @@ from router.deciding.sentences import (
     within_noise,
 )
 from router.deciding.strength import Gain, Strength, paired_gain, strength
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Scores = Mapping[str, Mapping[str, Mapping[str, float]]]
 Usd = Mapping[str, Mapping[str, float]]  # task -> teacher -> USD per 1,000 answers
@@ -72,6 +76,23 @@ class Evidence:
         )
         dearer = self.price(task, ours) - self.price(task, theirs)
         return Gain(gain.mean - dearer, gain.lo - dearer, gain.hi - dearer, gain.n)
+
+
+def utilities(
+    config: RouteConfig,
+    tasks: Sequence[str],
+    teachers: Sequence[str],
+    scores: "np.ndarray",
+    usd: Usd | None,
+) -> "np.ndarray":
+    """What scores (N, T) on prompts of these tasks are worth: less the teachers' prices, under `cost`."""
+    import numpy as np
+
+    if config.alpha is None or usd is None:
+        return scores
+    prices = np.array([[usd[task][teacher] for teacher in teachers] for task in tasks])
+    found: np.ndarray = scores - config.alpha * prices
+    return found
 
 
 def decide(

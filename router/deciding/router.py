@@ -17,10 +17,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ledger.keys import write_atomically
 from router.deciding.classifier import UNSURE
 from router.deciding.config import RouteConfig
 from router.deciding.local import FEWEST, LeftOut, Levels, LocalModel, Posterior, fit_local
-from router.deciding.policy import Usd, decide
+from router.deciding.policy import Usd, decide, utilities
 from router.deciding.routes import PromptRoute, Route, route_from
 from router.deciding.sentences import follow_their_task, leaves, weighed
 from router.deciding.strength import Gain, paired_gain, z_of
@@ -133,7 +134,6 @@ class Router:
         """Writes `router.safetensors` and `router.json` into a folder, the latter last."""
         from safetensors.numpy import save
 
-        folder.mkdir(parents=True, exist_ok=True)
         fields = {
             "teachers": self.teachers,
             "routes": [asdict(route) for route in self.routes],
@@ -146,9 +146,7 @@ class Router:
             (ARRAYS, save(arrays)),
             (FIELDS, json.dumps(fields, ensure_ascii=False, indent=1).encode()),
         ):
-            new = folder / f"{name}.new"
-            new.write_bytes(content)
-            new.replace(folder / name)
+            write_atomically(folder / name, content)
 
     @classmethod
     def load(cls, folder: Path) -> "Router":
@@ -176,9 +174,8 @@ def fit_router(probed: Probed, config: RouteConfig, seed: int, usd: Usd | None =
 
     tasks = sorted(set(probed.tasks))
     routes = tuple(decide(config, tasks, probed.teachers, probed.by_task(), usd))
-    if config.alpha is not None and usd is not None:
-        prices = [[usd[task][teacher] for teacher in probed.teachers] for task in probed.tasks]
-        probed = replace(probed, scores=probed.scores - config.alpha * np.array(prices))
+    worth = utilities(config, probed.tasks, probed.teachers, probed.scores, usd)
+    probed = replace(probed, scores=worth)
 
     def by_task(why: str) -> Router:
         return Router(probed.teachers, routes, None, None, follow_their_task(why))

@@ -90,8 +90,8 @@ def weighed(follows: bool, expected: float, measured: Gain, confidence: float) -
         f"on probes that it had not seen the router's choice gains {measured.mean:+.3f} "
         f"{_interval(measured, confidence)}, {expected:+.3f} is to be expected"
     )
-    may = "prompts may leave" if follows else "no prompt leaves"
-    return f"{may} their task's teacher: {figures}"
+    may = "prompts may leave their" if follows else "no prompt leaves its"
+    return f"{may} task's teacher: {figures}"
 
 
 def only_teacher(teacher: str, at_task: Mapping[str, Strength]) -> str:

@@ -1,11 +1,11 @@
 """How strong a teacher is at a task, and how much stronger than another, each with its interval.
 
 Strength: Wilson's score interval; for graded scores with the number of right-or-wrong probes that would
-say as much (Kish 1965, the design effect), and a t quantile. Gain of
-one teacher over another on the same probes: Bonett and Price (2012), "Adjusted Wald confidence
-interval for a difference of binomial proportions based on paired data", J. Educ. Behav. Stat.
-37(4), which Fagerland, Lydersen and Laake (2014, Stat. Med. 33) recommend for small samples. It
-adds one pair in favour of each side, so it has width even where all probes agree.
+say as much (Kish 1965, the design effect), and a t quantile. Gain of one teacher over another on the same
+probes: Bonett and Price (2012), "Adjusted Wald confidence interval for a difference of binomial proportions
+based on paired data", J. Educ. Behav. Stat. 37(4), which Fagerland, Lydersen and Laake (2014, Stat. Med. 33)
+recommend for small samples. It adds one pair in favour of each side, so it has width even where all probes
+agree.
 """
 
 import math

@@ -1,7 +1,7 @@
 """classify: prompts are embedded and split into tasks."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from router.deciding import Discovered, Label, TaskClassifier
+    from router.embedding import EmbeddingProgress
 
 SOUGHT_IN = 20_000  # prompts that tasks without examples are made of
 
@@ -126,13 +127,14 @@ def example_pairs(workspace: Workspace) -> list[tuple[Item, str]]:
     return [(by_key[key], task) for key, task in workspace.outputs["classify"]["examples"]]
 
 
-def labels(workspace: Workspace) -> dict[str, str]:
-    """Prompt key -> the task that the classifier gave it."""
+def labels(workspace: Workspace) -> dict[str, tuple[str, float]]:
+    """Prompt key -> the task that the classifier gave it and its best task's probability; surest first."""
     rows = workspace.ledger.rows(
-        "SELECT p.key, l.task FROM label l JOIN prompt p ON l.prompt = p.id WHERE l.classifier = ?",
+        "SELECT p.key, l.task, l.probability FROM label l JOIN prompt p ON l.prompt = p.id "
+        "WHERE l.classifier = ? ORDER BY l.probability DESC, p.key",
         [workspace.outputs["classify"]["classifier"]],
     )
-    return dict(rows)
+    return {key: (task, probability) for key, task, probability in rows}
 
 
 def put_prompts(workspace: Workspace, items: list[Item]) -> None:
@@ -175,10 +177,10 @@ def fitted_classifier(
 
 def vectors_of(workspace: Workspace, items: Sequence[Item], watch: Watch) -> "np.ndarray":
     """The items' vectors (N, D)."""
-    import numpy as np
+    from router.embedding import embed
 
-    windows = [window for _, window in embedded_windows(workspace, items, watch)]
-    return np.concatenate(windows) if windows else np.zeros((0, 0), np.float32)
+    prompts = [item.prompt for item in items]
+    return embed(workspace.ledger, prompts, workspace.embedder, _shown(watch))
 
 
 def embedded_windows(
@@ -187,19 +189,16 @@ def embedded_windows(
     """Window by window, the items' prompt keys and vectors (n, D)."""
     from router.embedding import embedded
 
-    windows = embedded(
-        workspace.ledger,
-        (item.prompt for item in items),
-        workspace.embedder,
-        len(items),
-        lambda p: watch.progress(
-            p.done,
-            p.total,
-            f"{p.done:,}/{p.total:,} prompts embedded, {p.reused:,} from the ledger",
-        ),
+    prompts = (item.prompt for item in items)
+    windows = embedded(workspace.ledger, prompts, workspace.embedder, len(items), _shown(watch))
+    for window, vectors in windows:
+        yield [prompt.key for prompt in window], vectors
+
+
+def _shown(watch: Watch) -> "Callable[[EmbeddingProgress], None]":
+    return lambda p: watch.progress(
+        p.done, p.total, f"{p.done:,}/{p.total:,} prompts embedded, {p.reused:,} from the ledger"
     )
-    for prompts, vectors in windows:
-        yield [prompt.key for prompt in prompts], vectors
 
 
 def _classify_line(output: Output) -> str:

@@ -29,7 +29,7 @@ def labelled(workspace: Workspace) -> dict[str, list[Item]]:
     task_of = labels(workspace)
     tasks: dict[str, list[Item]] = defaultdict(list)
     for item in workspace.in_seeded_order(workspace.pools.train):
-        tasks[task_of[item.prompt.key]].append(item)
+        tasks[task_of[item.prompt.key][0]].append(item)
     return tasks
 
 

@@ -6,9 +6,10 @@ from dataclasses import asdict
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
+from ledger.errors import InputError
 from ledger.prompts import Item
 from tutelage.buying import cost_usd, measured_answers, require_teachers
-from tutelage.stages.classifying import put_prompts, vectors_of
+from tutelage.stages.classifying import vectors_of
 from tutelage.stages.stage import Output, Stage
 from tutelage.watch import Watch
 from tutelage.workspace import Workspace
@@ -54,7 +55,6 @@ def _probe(workspace: Workspace, watch: Watch) -> Output:
     from router.engine import Request
 
     names, items = _names(workspace), _in_turn(workspace)
-    put_prompts(workspace, items)
     vectors = vectors_of(workspace, items, watch) if _in_rounds(workspace) else None
     scorers, states, paused = workspace.scorer("probes"), Counter[str](), set[str]()
     asked = np.zeros((len(items), len(names)), bool)
@@ -145,7 +145,7 @@ def _next_probes(
     """The answers (N, T) bool to buy next; none where all is bought that is wanted."""
     import numpy as np
 
-    from router.deciding import contested, decide, next_round
+    from router.deciding import contested, decide, next_round, utilities
 
     names, recipe = _names(workspace), workspace.recipe
     budget = (recipe.probes.max_calls or asked.size) - int(asked.sum())
@@ -154,18 +154,37 @@ def _next_probes(
         wanted[: max(budget, 0) // len(names)] = not asked.any()
         return wanted
     tasks, table = [str(item.task) for item in items], score_table(items, names, scores)
-    usd: dict[str, dict[str, float]] | None = None
-    if recipe.route.alpha is not None:  # what counts is strength less price
-        known = _means(items, names, found, "cost_usd")
-        usd = {task: {n: 1000 * known[n].get(task, 0.0) for n in names} for task in set(tasks)}
-        prices = [[usd[task][name] for name in names] for task in tasks]
-        table -= recipe.route.alpha * np.array(prices)
+    usd = None
+    if recipe.route.policy == "cost" and found:
+        usd = usd_per_1000(workspace, _means(items, names, found, "cost_usd"))
+    table = utilities(recipe.route, tasks, names, table, usd)
     confidence, seed = recipe.route.confidence, recipe.seed
     cells = next_round(vectors, tasks, table, asked, budget, confidence, seed)
-    if not cells.any() and recipe.route.guard and any(scores.values()):
+    if not cells.any() and recipe.route.guard and found:
         routes = decide(recipe.route, sorted(set(tasks)), names, scores, usd)
         cells = contested(routes, tasks, names, asked, budget)
     return cells
+
+
+def usd_per_1000(
+    workspace: Workspace, answer_usd: dict[str, dict[str, float]]
+) -> dict[str, dict[str, float]] | None:
+    """By task and teacher, what 1,000 answers cost where one costs `answer_usd` (by teacher and task); a
+    teacher's mean where a task has none. None where a price is not known; raises InputError then under
+    `cost`."""
+    recipe = workspace.recipe
+    if unknown := [name for name in recipe.teachers if not answer_usd.get(name)]:
+        if recipe.route.policy == "cost":
+            raise InputError(
+                f"{workspace.loaded.at('route', 'policy')}: `cost` needs the price of {unknown[0]}, and it is "
+                "not known: give the teacher a `price:`, or use `policy: strongest`"
+            )
+        return None
+    means = {name: sum(at.values()) / len(at) for name, at in answer_usd.items()}
+    return {
+        task: {name: 1000 * answer_usd[name].get(task, means[name]) for name in recipe.teachers}
+        for task in workspace.pools.tasks
+    }
 
 
 def score_table(

@@ -6,10 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ledger.errors import InputError
 from ledger.keys import content_key
-from tutelage.stages.classifying import embedded_windows, labels, put_prompts, vectors_of
-from tutelage.stages.probing import score_table
+from tutelage.stages.classifying import embedded_windows, labels, vectors_of
+from tutelage.stages.probing import score_table, usd_per_1000
 from tutelage.stages.stage import Output, Stage
 from tutelage.watch import Watch
 from tutelage.workspace import Workspace
@@ -39,7 +38,7 @@ def _route(workspace: Workspace, watch: Watch) -> Output:
 
     config, pools = workspace.recipe.route, workspace.pools
     vectors = vectors_of(workspace, pools.probes, watch)
-    usd = _usd_per_1000(workspace)
+    usd = usd_per_1000(workspace, workspace.outputs["probe"]["answer_usd"])
     router = fit_router(probed(workspace, vectors), config, workspace.recipe.seed, usd)
     folder = Path("router") / workspace.keys["route"][:12]
     router.save(workspace.folder / folder)
@@ -68,26 +67,6 @@ def _route(workspace: Workspace, watch: Watch) -> Output:
     return output
 
 
-def _usd_per_1000(workspace: Workspace) -> dict[str, dict[str, float]] | None:
-    """By task and teacher, what 1,000 answers like those to the probes cost; a teacher's mean where a task has
-    none. None where a price is not known; raises InputError then under `cost`."""
-    found = workspace.outputs["probe"]["answer_usd"]
-    if unknown := [name for name in workspace.recipe.teachers if not found.get(name)]:
-        if workspace.recipe.route.policy == "cost":
-            raise InputError(
-                f"{workspace.loaded.at('route', 'policy')}: `cost` needs the price of {unknown[0]}, and it is "
-                "not known: give the teacher a `price:`, or use `policy: strongest`"
-            )
-        return None
-    means = {name: sum(at.values()) / len(at) for name, at in found.items()}
-    return {
-        task: {
-            name: 1000 * found[name].get(task, means[name]) for name in workspace.recipe.teachers
-        }
-        for task in workspace.pools.tasks
-    }
-
-
 def _front(workspace: Workspace, usd: dict[str, dict[str, float]] | None) -> list[dict[str, Any]]:
     """What other weights of price would choose, by the probes; nothing where nobody charges."""
     from router.deciding import front
@@ -106,8 +85,8 @@ def _front(workspace: Workspace, usd: dict[str, dict[str, float]] | None) -> lis
 def _leaving(workspace: Workspace, watch: Watch, router: "Router") -> "list[PromptRoute]":
     """Training prompts and test items that another teacher than their task's serves better."""
     pools = workspace.pools
-    put_prompts(workspace, pools.test)
-    tasks = {**labels(workspace), **{item.prompt.key: str(item.task) for item in pools.test}}
+    tasks = {key: task for key, (task, _) in labels(workspace).items()}
+    tasks |= {item.prompt.key: str(item.task) for item in pools.test}
     confidence = workspace.recipe.route.confidence
     return [
         route

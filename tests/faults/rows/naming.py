@@ -24,17 +24,8 @@ POISON = (
     json.dumps({"prompt": "NUL \x00 ESC \x1b[31m bidi \u202e"}),
     json.dumps({"prompt": "long " * 150_000}),
 )
-PATHS = (
-    "..",
-    "../../evil",
-    "/tmp/evil",
-    "a/../../evil",
-    "~/evil",
-    "link",
-    "nul\x00byte",
-    "-rf",
-    "con:",
-)
+PATHS = ("..", "../../evil", "/tmp/evil", "a/../../evil", "~/evil", "nul\x00byte", "con:")
+WORDS = ("link", "-rf")  # names like any other, of which no path is made
 
 
 def _run(folder: Path, server: FaultServer, poison: str | None, **changes: Any) -> Path:
@@ -85,43 +76,34 @@ def poisoned(folder: Path) -> Found:
 def paths(folder: Path) -> Found:
     """As names of teachers and recipes they are refused; as names of tasks they stay names."""
     (folder / "elsewhere").mkdir()
-    os.symlink(folder / "elsewhere", folder / "link")
+    os.symlink(folder / "elsewhere", folder / WORDS[0])
     taken = 0
     for name in PATHS:
         for changes in ({"teachers": {name: TEACHER}}, {"name": name}):
-            place = folder / "refused"
-            if name == "link" and changes.get("name") == name:
-                continue  # a word like any other, and no path is made of it
-            if name in ("-rf", "link") and "teachers" in changes:
-                continue
             try:
-                load_recipe(write_recipe(place, **changes))
+                load_recipe(write_recipe(folder / "refused", **changes))
                 taken += 1
             except RecipeError:
                 pass
-    before = _files(folder)
+    names, strays = [*PATHS, *WORDS], set[Path]()
     with FaultServer(rule=lambda call: content(f"{call.prompt}!")) as server:
-        for number, (one, two) in enumerate(zip(PATHS, PATHS[1:], strict=False)):
+        for number, (one, two) in enumerate(zip(names, names[1:], strict=False)):
             place = folder / f"tasks{number}"
-            place.mkdir()
-            renamed = [
-                {**line, "task": {"red": one, "blue": two}[line["task"]]} for line in rows(50)
-            ]
+            tasks = {"red": one, "blue": two}
             path = write_recipe(
                 place,
-                renamed,
+                [{**line, "task": tasks[line["task"]]} for line in rows(50)],
                 run=str(place / "runs" / "test"),
                 teachers={"one": {**TEACHER, "url": server.url}},
                 student={"base": BASE, "licence": "Apache-2.0"},
             )
+            before = _files(folder)
             run_recipe(path, until="mix")
             show_tasks(place / "runs" / "test")
-    strays = [
-        path
-        for path in _files(folder) - before
-        if not any(part in ("runs", "recipe.yaml", "prompts.jsonl") for part in path.parts)
-    ]
-    strays += [path for path in (Path("/tmp/evil"), Path.home() / "evil") if path.exists()]
+            inside = (place / "runs" / "test", place / "runs" / "ledger")
+            new = _files(folder) - before
+            strays |= {p for p in new if not any(map(p.is_relative_to, inside))}
+    strays |= {path for path in (Path("/tmp/evil"), Path.home() / "evil") if path.exists()}
     report = (
         f"{taken} names taken for a teacher or recipe, {len(strays)} files outside the run folders"
     )
