@@ -19,6 +19,7 @@ from scipy.stats import t as student_t
 
 from benchmarks.tables.fitting import our_router, picks, side_by_side
 from benchmarks.tables.table import DATA, Table
+from router.deciding import RouteConfig
 from router.deciding.allocation import next_round
 
 CONFIDENCE = 0.95
@@ -59,7 +60,8 @@ class Replay:
     def quality(self, rows: np.ndarray, scores: np.ndarray, guard: bool) -> float:
         """The mean quality in percent of what the router that these answers make picks for the test."""
         vectors, tasks = self.table.vectors, self.tasks
-        router = our_router(vectors[rows], tasks[rows].tolist(), scores, self.seed, guard=guard)
+        config = RouteConfig(guard=guard)
+        router = our_router(vectors[rows], tasks[rows].tolist(), scores, self.seed, config)
         models = picks(router, vectors[self.test], tasks[self.test].tolist())
         return float(100 * self.table.scores[self.test, models].mean())
 

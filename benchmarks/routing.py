@@ -5,10 +5,12 @@
 
 Every router sees the same vectors. Cross-fitted: 10 folds over all prompts, equal texts in one fold, so that
 each prompt is routed by what was fitted without it; the best single model is chosen on the training folds
-too. Beside it the table's own test set, or 30 % by the seed. Figures are the mean quality of the chosen
-models in percent, of `random` its expectation; intervals are paired bootstraps over prompts. Shuffled: the
-qualities are permuted across prompts, so that there is nothing to learn and a router can only lose. Prints
-a table and, as its last line, one JSON object: by table where several are run.
+too. Beside it the table's own test set, or 30 % by the seed; where the table has costs, there also what every
+router picks and pays when a mean-priced answer weighs so much quality (the cost-quality curve). Figures are
+the mean quality of the chosen models in percent, of `random` its expectation; intervals are paired
+bootstraps over prompts. Shuffled: the qualities are permuted across prompts, so that there is nothing to
+learn and a router can only lose. Prints a table and, as its last line, one JSON object: by table where
+several are run.
 """
 
 import argparse
@@ -22,15 +24,51 @@ import numpy as np
 from benchmarks.tables.baselines import BASELINES, Fit, Predict, task_label
 from benchmarks.tables.fitting import our_router, picks, side_by_side
 from benchmarks.tables.table import DATA, Table
+from router.deciding import RouteConfig
 
 FOLDS = 10
 RESAMPLES = 10_000
+WEIGHTS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)  # of a mean-priced answer, in quality from 0 to 1
 
 
 def ours(vectors: np.ndarray, tasks: Sequence[str], scores: np.ndarray, seed: int) -> Predict:
     """Our router with its defaults: the chosen model gets 1, the others 0."""
     router = our_router(vectors, tasks, scores, seed)
     return lambda asked, asked_tasks: np.eye(scores.shape[1])[picks(router, asked, asked_tasks)]
+
+
+def priced(
+    fit: Fit, table: Table, held_out: np.ndarray, weight: float, seed: int
+) -> tuple[float, float]:
+    """Mean cost and quality in percent of what a router picks where a mean-priced answer weighs `weight`."""
+    assert table.costs is not None
+    tasks, seen = np.array(table.tasks or ["all"] * len(table)), ~held_out
+    prices = table.costs[seen].mean(axis=0)  # (M,)
+    alpha = weight / prices.mean()
+    learnt = (table.vectors[seen], tasks[seen].tolist(), table.scores[seen], seed)
+    asked = (table.vectors[held_out], tasks[held_out].tolist())
+    if fit is ours and weight:
+        config = RouteConfig(policy="cost", alpha=alpha)
+        models = picks(our_router(*learnt, config, prices), *asked)
+    else:
+        models = (fit(*learnt)(*asked) - alpha * prices).argmax(axis=1)
+    rows = np.flatnonzero(held_out)
+    quality_of, cost_of = table.scores[rows, models].mean(), table.costs[rows, models].mean()
+    return round(float(cost_of), 6), round(float(100 * quality_of), 2)
+
+
+def cost_quality(routers: dict[str, Fit], table: Table, seed: int) -> dict:
+    """By router and weight of price, the mean cost of an answer and the quality, on the own split."""
+    held_out = table.own_split(seed)
+    jobs = [(name, weight) for name in routers for weight in WEIGHTS]
+    found = side_by_side(
+        priced, ((routers[name], table, held_out, weight, seed) for name, weight in jobs)
+    )
+    curves: dict = {"unit": table.cost_unit}
+    for (name, weight), (cost, percent) in zip(jobs, found, strict=True):
+        point = {"weight": weight, "cost": cost, "quality": percent}
+        curves.setdefault(name, []).append(point)
+    return curves
 
 
 def chosen(
@@ -114,6 +152,9 @@ def run(table: Table, seed: int) -> dict:
     own = split(routers, table.scores)
     figures["own_split"] = summed(own, split(control, permuted), seed)
     show(table, figures, crossed, own, seed)
+    if table.costs is not None:
+        figures["own_split"]["cost_quality"] = cost_quality(routers, table, seed)
+        show_curves(figures["own_split"]["cost_quality"])
     return figures
 
 
@@ -144,6 +185,18 @@ def show(
     print(f"ours leaves the best single model on {figures['overridden']:.1f} % of the prompts; with shuffled "
           f"scores it is {figures['shuffled_ours_minus_best_single']:+.2f} | "
           f"{figures['own_split']['shuffled_ours_minus_best_single']:+.2f} from it")  # fmt: skip
+
+
+def show_curves(curves: dict) -> None:
+    """One line a router: quality at cost, for every weight of price."""
+    print(
+        f"\nquality at the mean cost of an answer ({curves['unit']}), by what a mean-priced answer weighs"
+    )
+    print(f"{'':14}" + "".join(f"{weight:>16g}" for weight in WEIGHTS))
+    for name, points in curves.items():
+        if name != "unit":
+            cells = [f"{point['quality']:.2f} at {point['cost']:.4g}" for point in points]
+            print(f"{name:14}" + "".join(f"{cell:>16}" for cell in cells))
 
 
 def main() -> None:

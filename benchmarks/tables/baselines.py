@@ -43,7 +43,7 @@ def kmeans(vectors: np.ndarray, tasks: Sequence[str], scores: np.ndarray, seed: 
     from sklearn.cluster import KMeans
 
     clusters = 64 if len(vectors) >= 4000 else 32
-    found = KMeans(clusters, n_init=3, random_state=seed).fit(vectors)
+    found = KMeans(clusters, n_init=10, random_state=seed).fit(vectors)
     member = np.eye(clusters)[found.labels_]  # (N, K)
     sums, counts = member.T @ scores, member.sum(axis=0)[:, None]
     means = (sums + SHRINKAGE * scores.mean(axis=0)) / (counts + SHRINKAGE)

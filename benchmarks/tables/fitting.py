@@ -10,17 +10,28 @@ import numpy as np
 
 from router.deciding import Probed, RouteConfig, Router, fit_router
 
+DEFAULTS = RouteConfig()
+
 T = TypeVar("T")
 
 
 def our_router(
-    vectors: np.ndarray, tasks: Sequence[str], scores: np.ndarray, seed: int, *, guard: bool = True
+    vectors: np.ndarray,
+    tasks: Sequence[str],
+    scores: np.ndarray,
+    seed: int,
+    config: RouteConfig = DEFAULTS,
+    prices: np.ndarray | None = None,
 ) -> Router:
-    """Our router of vectors (N, D) and scores (N, M); its teachers are named by their numbers."""
+    """Our router of vectors (N, D) and scores (N, M); its teachers are named by their numbers. `prices` (M,)
+    are what 1,000 answers cost, for `policy: cost`."""
     teachers = tuple(str(i) for i in range(scores.shape[1]))
     keys = tuple(str(i) for i in range(len(vectors)))
     probed = Probed(keys, vectors, tuple(tasks), teachers, scores)
-    return fit_router(probed, RouteConfig(guard=guard), seed)
+    usd = None
+    if prices is not None:
+        usd = dict.fromkeys(tasks, dict(zip(teachers, prices.tolist(), strict=True)))
+    return fit_router(probed, config, seed, usd)
 
 
 def picks(router: Router, vectors: np.ndarray, tasks: Sequence[str]) -> np.ndarray:
