@@ -105,12 +105,15 @@ class Select(Section):
     """Which answers may enter at all."""
 
     teachers: list[str] | None = Field(
-        default=None, min_length=1, description="Only answers of these teachers."
+        default=None,
+        min_length=1,
+        description="Only answers of these teachers; prompts are not routed to others.",
     )
     licences: list[str] | None = Field(
         default=None,
         min_length=1,
-        description="Only answers whose teacher and whose prompt source both carry one of these.",
+        description="Only answers whose teacher and whose prompt source both carry one of these; prompts "
+        "are not routed to teachers of another licence.",
     )
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,7 +115,7 @@ def explain_route(run: Path, prompt: str) -> Explained:
     workspace = open_run(run)
     require_stage(workspace, "route")
     workspace.refuse_other_prompts()
-    usd = {name: _at_most_usd(workspace, name, question) for name in workspace.recipe.teachers}
+    usd = {name: _at_most_usd(workspace, name, question) for name in workspace.recipe.eligible}
     told = _explanation(workspace, question)
     return Explained(told, usd, workspace.recipe.route.confidence)
 
@@ -191,7 +192,21 @@ def _explanation(workspace: Workspace, prompt: Prompt) -> "Explanation":
         probes,
         probed(workspace, seen),
         workspace.recipe.route.confidence,
+        _unable(workspace, prompt),
     )
+
+
+def _unable(workspace: Workspace, prompt: Prompt) -> dict[str, str]:
+    """The teachers that cannot take a prompt, and why; those that cannot be opened here may."""
+    from router.teachers.fitting import unable
+
+    found = {}
+    for name in workspace.recipe.eligible:
+        with suppress(TutelageError):
+            teacher = workspace.open_teacher(name)
+            if why := unable(teacher, [prompt], workspace.sampling):
+                found[name] = why[0]
+    return found
 
 
 def _text(prompt: str) -> str:

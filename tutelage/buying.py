@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ledger.errors import TutelageError
+from ledger.prompts import Prompt
 from tutelage.watch import Watch
 from tutelage.workspace import Workspace
 
@@ -72,6 +73,21 @@ def measured_answers(
     found, purchase = buy_answers(workspace, watch, stage, requests, models)
     empty = came_empty(workspace.ledger, requests, models, workspace.sampling)
     return {**dict.fromkeys(empty, Nothing()), **found}, purchase
+
+
+def cannot_take(workspace: Workspace, name: str, prompts: Sequence[Prompt]) -> dict[int, str]:
+    """Number of a prompt -> why a teacher cannot take it, where it cannot; see `router.teachers.fitting`."""
+    from router.teachers.fitting import unable
+
+    return unable(workspace.teachers[name], prompts, workspace.sampling)
+
+
+def limits(workspace: Workspace) -> dict[str, Any]:
+    """What decides which prompts a teacher can take, for the keys of stages."""
+    return {
+        name: [teacher.context, sorted(teacher.lacks), workspace.sampling.max_tokens]
+        for name, teacher in workspace.teachers.items()
+    }
 
 
 def require_teachers(

@@ -17,7 +17,7 @@ from ledger.errors import InputError, LedgerError, TutelageError
 from ledger.prompts import Item
 from mixer.quota import Need
 from tutelage.pipeline import find_done
-from tutelage.recipe import load_recipe
+from tutelage.recipe import Recipe, load_recipe
 from tutelage.stages import STAGES
 from tutelage.stages.learning import asked_on_test
 from tutelage.stages.making import (
@@ -113,7 +113,9 @@ def _check_routes(workspace: Workspace) -> None:
 
 def _warnings(workspace: Workspace) -> Iterator[str]:
     recipe = workspace.recipe
-    for name, teacher in recipe.teachers.items():
+    yield from _not_asked(recipe)
+    for name in recipe.eligible:
+        teacher = recipe.teachers[name]
         if teacher.licence == "unknown":
             yield f"teacher {name} has licence `unknown`: nobody can say what its answers may be used for"
         try:
@@ -129,6 +131,15 @@ def _warnings(workspace: Workspace) -> Iterator[str]:
         if source.licence == "unknown":
             yield f"prompts of {source.name} have licence `unknown`"
     yield from _short_by_source(workspace)
+
+
+def _not_asked(recipe: Recipe) -> list[str]:
+    """Teachers that no prompt can be routed to."""
+    return [
+        f"teacher {name} is not asked: `mix: from:` does not take its answers"
+        for name in recipe.teachers
+        if name not in recipe.eligible
+    ]
 
 
 def _short_by_source(workspace: Workspace) -> list[str]:
@@ -239,7 +250,8 @@ class _Planner:
     def teachers(self) -> "dict[str, Teacher]":
         """Those that can be opened here; the others are noted."""
         teachers = {}
-        for name in self.workspace.recipe.teachers:
+        self.notes += _not_asked(self.workspace.recipe)
+        for name in self.workspace.recipe.eligible:
             try:
                 teachers[name] = self.workspace.open_teacher(name)
                 teachers[name].require_ready()
@@ -268,7 +280,7 @@ class _Planner:
         from tutelage.stages.probing import probe_requests
 
         requests = probe_requests(self.workspace)
-        what = f"{len(self.workspace.recipe.teachers)} teachers x {len(self.workspace.pools.probes)} probes"
+        what = f"{len(self.workspace.recipe.eligible)} teachers x {len(self.workspace.pools.probes)} probes"
         probes = self.workspace.recipe.probes
         if probes.allocation == "sequential":
             what += " at most: fewer where routes are decided sooner"
@@ -316,15 +328,15 @@ class _Planner:
     def _teachers_for(self, task: str, item: Item) -> list[str]:
         if "route" in self.workspace.outputs:
             return teachers_of(self.workspace, task, item.prompt.key)
-        dearest = [*self._dearest_first, *self.workspace.recipe.teachers]
-        return list(self.workspace.recipe.teachers) if self._asks_all else dearest[:1]
+        dearest = [*self._dearest_first, *self.workspace.recipe.eligible]
+        return self.workspace.recipe.eligible if self._asks_all else dearest[:1]
 
     def _asked_for_one(self) -> int:
         """Answers that are asked for to have one that the mix can use, but for what filters may drop."""
         recipe = self.workspace.recipe
         if "not_best" not in recipe.mix.drop:
             return 1
-        return recipe.generate.n * (len(recipe.teachers) if self._asks_all else 1)
+        return recipe.generate.n * (len(recipe.eligible) if self._asks_all else 1)
 
     @property
     def _asks_all(self) -> bool:

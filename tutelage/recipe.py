@@ -98,7 +98,30 @@ class Recipe(Section):
             if name not in self.teachers:
                 told = f"{name!r} is no teacher of this recipe"
                 raise Misplaced(location, told + did_you_mean(name, list(self.teachers)))
+        if not self.eligible:
+            told = "takes the answers of no teacher of this recipe: name another teacher or licence"
+            raise Misplaced(("mix", "from"), told)
+        for task, name in self.route.to.items():
+            if name not in self.eligible:
+                told = (
+                    f"`mix: from:` does not take the answers of {name}: name another, or take them"
+                )
+                raise Misplaced(("route", "to", task), told)
         return self
+
+    @property
+    def eligible(self) -> list[str]:
+        """The teachers that prompts may be routed to: those whose answers the mix takes."""
+        select = self.mix.select
+        return [
+            name
+            for name, teacher in self.teachers.items()
+            if select is None
+            or (
+                (select.teachers is None or name in select.teachers)
+                and (select.licences is None or teacher.licence in select.licences)
+            )
+        ]
 
     @property
     def folder(self) -> Path:

@@ -105,8 +105,8 @@ class Workspace:
 
     @cached_property
     def teachers(self) -> "dict[str, Teacher]":
-        """The recipe's teachers, opened: no weights loaded, no call made."""
-        return {name: self.open_teacher(name) for name in self.recipe.teachers}
+        """The teachers that prompts may be routed to, opened: no weights loaded, no call made."""
+        return {name: self.open_teacher(name) for name in self.recipe.eligible}
 
     def open_teacher(self, name: str) -> "Teacher":
         """One of the recipe's teachers. Raises TeacherUnavailable."""

@@ -11,6 +11,7 @@ from router.deciding.discovery import (
     from_descriptions,
 )
 from router.deciding.explaining import Explanation, NearProbe, explain, nearest
+from router.deciding.exploring import drawn
 from router.deciding.local import LocalModel, fit_local
 from router.deciding.pareto import Choice, front
 from router.deciding.policy import UnroutableTask, decide, utilities
@@ -54,6 +55,7 @@ __all__ = [
     "UnusableExamples",
     "contested",
     "decide",
+    "drawn",
     "estimate",
     "explain",
     "fit",

@@ -87,6 +87,13 @@ class RouteConfig(Section):
         description="For `cost`: the strength, from 0 to 1, that a saving of 1 USD per 1,000 answers is worth. "
         "A teacher counts as strength - alpha x USD.",
     )
+    explore: float = Field(
+        default=0,
+        ge=0,
+        lt=1,
+        description="The share of training prompts that another teacher than the routed one answers, by lot. "
+        "Where they have a reference, the stage `score` tells how it did.",
+    )
     to: dict[str, str] = Field(
         default_factory=dict,
         description="For `fixed`: task to teacher. Tasks left out, and `unsure`, go to the best "
@@ -117,6 +124,10 @@ class RouteConfig(Section):
             raise ValueError(
                 "`policy: cost` and `alpha:` go together: `alpha: 0.01` gives up a point of strength in 100 "
                 "to save 1 USD per 1,000 answers"
+            )
+        if self.policy == "all" and self.explore:
+            raise ValueError(
+                "`explore:` has nothing to do under `policy: all`: every teacher answers anyway"
             )
         if self.policy != "fixed" and self.to:
             raise ValueError(f"`to:` goes with `policy: fixed`, not with `policy: {self.policy}`")

@@ -1,7 +1,7 @@
 """Why one prompt goes where it goes: its task, what is near it, and what that says of the teachers."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -52,14 +52,19 @@ def explain(
     probes: Sequence[Item],
     probed: Probed,
     confidence: float,
+    unable: Mapping[str, str],
     k: int = 5,
 ) -> Explanation:
-    """Explains one prompt by its unit vector (D,). `probed` holds `probes` in their order."""
+    """Explains one prompt by its unit vector (D,). `probed` holds `probes` in their order, `unable` the
+    teachers that cannot take it, and why."""
     label = classifier.predict(vector[None])[0]
     route = next(route for route in router.routes if route.task == label.task)
     teacher, reason = route.teacher, route.reason
-    for leaving in router.leaving([prompt.key], vector[None], [label.task], confidence):
+    lost = {0: unable}
+    for leaving in router.leaving([prompt.key], vector[None], [label.task], confidence, lost):
         teacher, reason = leaving.teacher, leaving.reason
+    if teacher in unable:
+        reason = f"no teacher can take it: {unable[teacher]}"
     runner_up, gain = _runner_up(router, vector, label.task, route, teacher, confidence)
     return Explanation(
         prompt,
@@ -91,6 +96,8 @@ def _runner_up(
 ) -> tuple[str | None, Gain | None]:
     """The next best teacher on a prompt, and by how much `teacher` should exceed it."""
     if router.local is None:
+        if teacher != route.teacher:
+            return None, None
         if route.runner_up is None or route.margin is None:
             return route.runner_up, None
         assert route.margin_lo is not None

@@ -214,6 +214,16 @@ def _ranked(
     return sorted(names, key=lambda name: (-evidence.utility(task, name), name != best_single))
 
 
+def _ranking(evidence: Evidence, task: str, best_single: str) -> tuple[str, ...]:
+    """All teachers: those that were probed at the task, worthiest first, then the others by all tasks."""
+    at_task = _ranked(evidence, task, best_single)
+    others = sorted(
+        (name for name in evidence.teachers if name not in at_task),
+        key=lambda name: [-value for value in evidence.overall(name)],
+    )
+    return (*at_task, *others)
+
+
 def _compared(
     evidence: Evidence,
     task: str,
@@ -236,6 +246,7 @@ def _compared(
         policy=evidence.config.policy,
         guarded=guarded,
         best_single=best_single,
+        ranking=_ranking(evidence, task, best_single),
         over_best_single=over_best_single,
         strengths=dict(evidence.strengths.get(task, {})),
     )

@@ -12,10 +12,10 @@ noise, and the gain to be expected of following them is above 0. Else every prom
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ledger.keys import write_atomically
 from router.deciding.classifier import UNSURE
@@ -23,11 +23,15 @@ from router.deciding.config import RouteConfig
 from router.deciding.local import FEWEST, LeftOut, Levels, LocalModel, Posterior, fit_local
 from router.deciding.policy import Usd, decide, utilities
 from router.deciding.routes import PromptRoute, Route, route_from
-from router.deciding.sentences import follow_their_task, leaves, weighed
+from router.deciding.sentences import follow_their_task, leaves, stands_in, weighed
 from router.deciding.strength import Gain, paired_gain, z_of
 
 if TYPE_CHECKING:
     import numpy as np
+
+# Number of a prompt -> teacher -> why it cannot take the prompt.
+Unable = Mapping[int, Mapping[str, str]]
+NOBODY: Unable = {}
 
 ARRAYS, FIELDS = "router.safetensors", "router.json"
 
@@ -97,38 +101,86 @@ class Router:
     local_gain: LocalGain | None
     guard: str
 
-    def choose(self, vectors: "np.ndarray", tasks: Sequence[str]) -> list[str]:
-        """The teacher of each prompt: vectors (N, D) and tasks; `unsure` ones never leave their route."""
-        by_task = {route.task: route.teacher for route in self.routes}
-        chosen = [by_task[task] for task in tasks]
-        if self.local is None:
-            return chosen
-        best = _best(self.local.predict(vectors, tasks), chosen, self.teachers)
+    def choose(
+        self,
+        vectors: "np.ndarray | None",
+        tasks: Sequence[str],
+        unable: Unable = NOBODY,
+    ) -> list[str]:
+        """The teacher of each prompt: vectors (N, D), which nobody needs without `local`, and tasks.
+
+        `unsure` prompts leave their route only where its teacher is unable to take them. Where nobody can, the
+        task's teacher is named.
+        """
+        routes = {route.task: route for route in self.routes}
+        own = [routes[task].teacher for task in tasks]
+        chosen = own if self.local is None else self._nearby(vectors, tasks, own, unable)
+        for row, cannot in unable.items():
+            if chosen[row] in cannot:
+                able = (name for name in routes[tasks[row]].ranking if name not in cannot)
+                chosen[row] = next(able, own[row])
+        return chosen
+
+    def _nearby(
+        self, vectors: "np.ndarray | None", tasks: Sequence[str], own: list[str], unable: Unable
+    ) -> list[str]:
+        """The teacher of each prompt that the local model expects most of; those of `unsure` ones stay."""
+        import numpy as np
+
+        assert self.local is not None
+        assert vectors is not None
+        predicted = self.local.predict(vectors, tasks)
+        for row, cannot in unable.items():
+            predicted[row, [self.teachers.index(name) for name in cannot]] = -np.inf
+        best = _best(predicted, own, self.teachers)
         return [
-            own if task == UNSURE else self.teachers[i]
-            for own, task, i in zip(chosen, tasks, best, strict=True)
+            teacher if task == UNSURE else self.teachers[i]
+            for teacher, task, i in zip(own, tasks, best, strict=True)
         ]
 
     def leaving(
-        self, keys: Sequence[str], vectors: "np.ndarray", tasks: Sequence[str], confidence: float
+        self,
+        keys: Sequence[str],
+        vectors: "np.ndarray | None",
+        tasks: Sequence[str],
+        confidence: float,
+        unable: Unable = NOBODY,
     ) -> list[PromptRoute]:
-        """The prompts that leave their task's route, in their order, and what that should bring each."""
-        if self.local is None:
-            return []
+        """The prompts that do not go to their task's teacher, in their order, and what each gains by it."""
         by_task = {route.task: route.teacher for route in self.routes}
         moves: dict[tuple[str, str], list[int]] = {}
-        for i, teacher in enumerate(self.choose(vectors, tasks)):
+        for i, teacher in enumerate(self.choose(vectors, tasks, unable)):
             if teacher != by_task[tasks[i]]:
                 moves.setdefault((tasks[i], teacher), []).append(i)
         found = {}
         for (task, teacher), rows in moves.items():
             own = by_task[task]
-            ours, theirs = self.teachers.index(teacher), self.teachers.index(own)
-            gains = self.local.gains(vectors[rows], task, ours, theirs, confidence)
+            gains = self._gains(vectors, rows, task, (teacher, own), confidence)
             for row, gain in zip(rows, gains, strict=True):
-                reason = leaves(task, teacher, own, gain, confidence)
-                found[row] = PromptRoute(keys[row], task, teacher, own, gain, reason)
+                why = unable.get(row, {}).get(own)
+                if why is None:
+                    assert gain is not None
+                    reason = leaves(task, teacher, own, gain, confidence)
+                else:
+                    reason = stands_in(teacher, own, why)
+                because: Literal["nearby", "unable"] = "nearby" if why is None else "unable"
+                found[row] = PromptRoute(keys[row], task, teacher, own, because, gain, reason)
         return [found[row] for row in sorted(found)]
+
+    def _gains(
+        self,
+        vectors: "np.ndarray | None",
+        rows: list[int],
+        task: str,
+        teachers: tuple[str, str],
+        confidence: float,
+    ) -> Sequence[Gain | None]:
+        """What the first of two teachers should bring over the second on prompts of a task."""
+        if self.local is None or task == UNSURE:
+            return [None] * len(rows)
+        assert vectors is not None
+        ours, theirs = (self.teachers.index(name) for name in teachers)
+        return self.local.gains(vectors[rows], task, ours, theirs, confidence)
 
     def save(self, folder: Path) -> None:
         """Writes `router.safetensors` and `router.json` into a folder, the latter last."""

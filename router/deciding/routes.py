@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from ledger.keys import now_us
 from ledger.store import Ledger
@@ -23,7 +23,8 @@ class Route:
     `margin` is the paired gain of `teacher` over `runner_up` with its interval, None where there is
     nothing to compare. `guarded` means that another teacher looked stronger, not beyond noise; then
     that one is the runner-up. `over_best_single` is the guard's evidence where a task left
-    `best_single`.
+    `best_single`. `ranking` holds all teachers, the worthiest first: where `teacher` cannot take a prompt,
+    the first of them that can does.
     """
 
     task: str
@@ -36,19 +37,25 @@ class Route:
     policy: str
     guarded: bool
     best_single: str
+    ranking: tuple[str, ...]
     over_best_single: Gain | None = None
     strengths: dict[str, Strength] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class PromptRoute:
-    """A prompt that leaves its task's route: `gain` is what that should bring, with its interval."""
+    """A prompt that goes to another teacher than its task's, `because` that should be better on prompts
+    `nearby`, its own is `unable` to take it, or by lot (`explored`).
+
+    `gain` is what it should bring, with its interval; None where nothing near was probed.
+    """
 
     prompt: str  # key
     task: str
     teacher: str
     instead_of: str
-    gain: Gain
+    because: Literal["nearby", "unable", "explored"]
+    gain: Gain | None
     reason: str
 
 
@@ -86,7 +93,7 @@ def read_routes(ledger: Ledger, key: str) -> list[Route]:
 
 
 def read_prompt_routes(ledger: Ledger, key: str) -> dict[str, str]:
-    """Prompt key -> teacher of the prompts that left their task's route under `key`."""
+    """Prompt key -> teacher of the prompts that do not go to their task's under `key`."""
     return dict(ledger.rows(OF_PROMPTS, [key]))
 
 
@@ -95,4 +102,5 @@ def route_from(fields: Mapping[str, Any]) -> Route:
     gain = fields["over_best_single"]
     strengths = {name: Strength(**values) for name, values in fields["strengths"].items()}
     over = Gain(**gain) if gain else None
-    return Route(**{**fields, "over_best_single": over, "strengths": strengths})
+    ranking = tuple(fields["ranking"])
+    return Route(**{**fields, "ranking": ranking, "over_best_single": over, "strengths": strengths})

@@ -79,6 +79,19 @@ def leaves(task: str, teacher: str, own: str, gain: Gain, confidence: float) -> 
     )
 
 
+def stands_in(teacher: str, own: str, why: str) -> str:
+    """Why one prompt goes to another teacher than its task's, which cannot take it."""
+    return f"{own} cannot take it ({why}); {teacher} is the strongest here of those that can"
+
+
+def explored(teacher: str, own: str, share: float) -> str:
+    """Why one prompt was given to another teacher by lot."""
+    return (
+        f"given to {teacher} instead of {own} by lot, as the recipe wants of {100 * share:.3g} % of the "
+        "prompts (`explore`)"
+    )
+
+
 def follow_their_task(why: str) -> str:
     """No prompt leaves its task's teacher, since there was nothing to weigh."""
     return f"every prompt goes to its task's teacher: {why}"

@@ -134,6 +134,11 @@ class TeacherConfig(Section):
         gt=0,
         description="Most tokens of prompt and answer together; longer prompts are not sent.",
     )
+    lacks: list[Literal["tools", "json"]] = Field(
+        default=[],
+        description="What it cannot do: `tools` (prompts with tools), `json` (answers that keep to a "
+        "`json_schema`). Such prompts go to another teacher.",
+    )
     batch: bool = Field(
         default=False,
         description="Ask by the provider's batch API (OpenAI's files and batches): half the price, "

@@ -31,7 +31,7 @@ from router.teachers.prices import (
     likely_tokens,
     worst_usd,
 )
-from router.teachers.protocol import Answer, Sampling, too_long, with_system
+from router.teachers.protocol import Answer, Sampling, lacking, too_long, with_system
 from router.teachers.secrets import Secret, secret_from
 from router.teachers.server import ModelServer
 from router.teachers.statuses import status_error
@@ -52,6 +52,7 @@ class HttpTeacher:
         self.revision = config.revision or ""
         self.settings = config.model_dump(exclude_defaults=True, exclude={"licence"})
         self.system, self.context = config.system, config.context
+        self.lacks: Sequence[str] = config.lacks
         self._config = config
         self._ca_file = base_dir / config.ca_file if config.ca_file else None
         self.by_batch = config.batch
@@ -74,7 +75,7 @@ class HttpTeacher:
             )
 
     async def check(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[CallError | None]:
-        return [check_prompt(prompt, self.system, self.context, sampling) for prompt in prompts]
+        return [check_prompt(prompt, self._config, self.context, sampling) for prompt in prompts]
 
     async def answer(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Answer]:
         return [await self._answer(prompt, sampling) for prompt in prompts]
@@ -217,16 +218,18 @@ def extras(prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
 
 
 def check_prompt(
-    prompt: Prompt, system: str | None, context: int | None, sampling: Sampling
+    prompt: Prompt, config: TeacherConfig, context: int | None, sampling: Sampling
 ) -> CallError | None:
     """Why a prompt cannot be sent to a server, or None. Length is estimated from characters."""
+    if lack := lacking(prompt, config.lacks):
+        return lack
     try:
         "".join(message["content"] for message in prompt.messages).encode("utf-8")
     except UnicodeEncodeError:
         return CallError("bad_prompt", "the prompt holds half of a character (a lone surrogate)")
     if context is None:
         return None
-    return too_long(likely_tokens(prompt, system), sampling, context, estimated=True)
+    return too_long(likely_tokens(prompt, config.system), sampling, context, estimated=True)
 
 
 def _price(config: TeacherConfig) -> Price:

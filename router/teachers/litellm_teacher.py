@@ -53,6 +53,8 @@ class LitellmTeacher:
         self.start_in_flight = config.start_in_flight
         self.max_in_flight = config.most_in_flight
         self.rpm, self.tpm = config.rpm, config.tpm
+        self.context = config.context
+        self.lacks: Sequence[str] = config.lacks
         self.revision = config.revision or ""
         self.settings = config.model_dump(exclude_defaults=True, exclude={"licence"})
         self._config = config
@@ -71,8 +73,7 @@ class LitellmTeacher:
             secret_from(names[0], self.name)
 
     async def check(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[CallError | None]:
-        config = self._config
-        return [check_prompt(p, config.system, config.context, sampling) for p in prompts]
+        return [check_prompt(prompt, self._config, self.context, sampling) for prompt in prompts]
 
     async def answer(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Answer]:
         return [await self._answer(prompt, sampling) for prompt in prompts]

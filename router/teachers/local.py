@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from ledger.keys import content_key, folder_hash, teacher_key
 from ledger.prompts import Prompt
 from router.teachers.errors import CallError, TeacherUnavailable
-from router.teachers.protocol import Answer, Sampling, too_long, with_system
+from router.teachers.protocol import Answer, Sampling, lacking, too_long, with_system
 
 T = TypeVar("T")
 
@@ -64,6 +64,7 @@ class LocalTeacher:
         dtype: str,
         batch_size: int,
         context: int | None,
+        lacks: Sequence[str],
         licence: str,
         settings: dict[str, Any],
         chat_template: str | None = None,
@@ -71,7 +72,7 @@ class LocalTeacher:
         self.name, self.model, self.licence, self.settings = name, model, licence, settings
         self.folder, self.adapter, self.system = folder, adapter, system
         self.dtype, self.batch_size = dtype, batch_size
-        self.context = context or _context_of(folder)
+        self.context, self.lacks = context or _context_of(folder), lacks
         self.chat_template = chat_template
         self.revision = _revision(folder, adapter, chat_template)
         # The revision stands for the model: a folder that was moved is still the same teacher.
@@ -113,6 +114,8 @@ class LocalTeacher:
         self._ids.clear()
 
     def _problem(self, prompt: Prompt, sampling: Sampling) -> CallError | None:
+        if lack := lacking(prompt, self.lacks):
+            return lack
         try:
             ids = self._tokenise(prompt)
         except CallError as error:

@@ -4,6 +4,7 @@ Opening is cheap: it computes the teacher's key and checks what can be checked w
 without the network and without API keys (`require_ready` asks for those).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ def open_teacher(
             dtype=config.dtype,
             batch_size=config.batch_size,
             context=config.context,
+            lacks=config.lacks,
             licence=config.licence,
             revision=config.revision,
         )
@@ -67,6 +69,7 @@ def open_local(
     dtype: str = "auto",
     batch_size: int = 32,
     context: int | None = None,
+    lacks: Sequence[str] = (),
     licence: str = "unknown",
     revision: str | None = None,
     chat_template: str | None = None,
@@ -88,6 +91,7 @@ def open_local(
         dtype=dtype,
         batch_size=batch_size,
         context=context,
+        lacks=lacks,
         licence=licence,
         chat_template=chat_template,
         settings={key: value for key, value in settings.items() if value is not None},

@@ -95,6 +95,8 @@ class Teacher(Protocol):
     tpm: float | None  # tokens a minute, at most
     remote: bool  # a call can hang: the engine puts a deadline on it
     by_batch: bool  # answers come by batches, not by calls
+    context: int | None  # tokens of prompt and answer together, at most; None: nobody knows
+    lacks: Sequence[str]  # of `tools` and `json`, what it cannot do
 
     @property
     def server(self) -> "ModelServer | None":
@@ -151,6 +153,18 @@ def too_long(tokens: int, sampling: Sampling, context: int, *, estimated: bool) 
         f"the prompt has {about}{tokens} tokens and may be answered with {sampling.max_tokens}, "
         f"but the teacher's context is {context}: shorten it or lower `generate: max_tokens`.",
     )
+
+
+def lacking(prompt: Prompt, lacks: Sequence[str]) -> CallError | None:
+    """An error where a prompt asks for what a teacher cannot do."""
+    for ability, asked in (("tools", prompt.tools), ("json", prompt.json_schema)):
+        if asked is not None and ability in lacks:
+            return CallError(
+                f"lacks_{ability}",
+                f"the prompt asks for {ability}, which the recipe says the teacher `lacks`: "
+                "no other teacher that can was found for it.",
+            )
+    return None
 
 
 def register(ledger: Ledger, teacher: Teacher) -> None:

@@ -50,6 +50,9 @@ class VllmTeacher(HttpTeacher):
             ),
             system=self.system or "",
         )
+        longest = dict(options).get("--max-model-len", "")
+        if self.context is None and longest.isdecimal():
+            self.context = int(longest)
         self._server = ModelServer.of(
             self._served(base_dir),
             share=config.gpu_share,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ledger.errors import InputError
 from ledger.keys import content_key
 from ledger.prompts import Item
-from tutelage.buying import measured_answers, purchase_figures, require_all
+from tutelage.buying import cannot_take, measured_answers, purchase_figures, require_all
 from tutelage.stages.classifying import put_prompts
 from tutelage.stages.stage import Output, Stage
 from tutelage.watch import Watch
@@ -207,17 +207,20 @@ def routed_on_test(workspace: Workspace) -> dict[str, dict[str, str]]:
 
 
 def asked_on_test(workspace: Workspace) -> dict[str, list[Item]]:
-    """What each teacher is asked: the tasks that it is compared on, and the items routed to it."""
+    """What each teacher is asked: the tasks that it is compared on, and the items routed to it, but for
+    those that it cannot take."""
     compared, routed = compared_teachers(workspace), routed_on_test(workspace)
-    asked = {
-        name: [
+    asked = {}
+    for name in workspace.recipe.eligible:
+        items = [
             item
             for item in workspace.pools.test
             if name in compared[str(item.task)] or name == routed[str(item.task)][item.prompt.key]
         ]
-        for name in workspace.recipe.teachers
-    }
-    return {name: items for name, items in asked.items() if items}
+        closed = cannot_take(workspace, name, [item.prompt for item in items])
+        if taken := [item for i, item in enumerate(items) if i not in closed]:
+            asked[name] = taken
+    return asked
 
 
 def _evaluate(workspace: Workspace, watch: Watch) -> Output:

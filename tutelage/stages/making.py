@@ -54,9 +54,9 @@ def teachers_of(workspace: Workspace, task: str, prompt: str) -> list[str]:
     if task == UNSURE and route.unsure == "aside":
         return []
     if route.policy == "all":
-        return [routed, *(name for name in workspace.recipe.teachers if name != routed)]
+        return [routed, *(name for name in workspace.recipe.eligible if name != routed)]
     second = workspace.outputs["route"]["routes"][task]["runner_up"]
-    if task == UNSURE and route.unsure == "two_teachers" and second:
+    if task == UNSURE and route.unsure == "two_teachers" and second not in (None, routed):
         return [routed, str(second)]
     return [routed]
 
@@ -170,7 +170,7 @@ def _usable_of_a_prompt(workspace: Workspace) -> int:
     recipe = workspace.recipe
     if "not_best" in recipe.mix.drop:
         return 1
-    return recipe.generate.n * (len(recipe.teachers) if recipe.route.policy == "all" else 1)
+    return recipe.generate.n * (len(recipe.eligible) if recipe.route.policy == "all" else 1)
 
 
 def mix_needs(workspace: Workspace) -> "dict[str, Need]":

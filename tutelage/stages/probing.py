@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ledger.errors import InputError
 from ledger.prompts import Item
-from tutelage.buying import cost_usd, measured_answers, require_teachers
+from tutelage.buying import cannot_take, cost_usd, limits, measured_answers, require_teachers
 from tutelage.stages.classifying import vectors_of
 from tutelage.stages.stage import Output, Stage
 from tutelage.watch import Watch
@@ -27,7 +27,7 @@ def probe_requests(workspace: Workspace) -> "list[Request]":
 
     return [
         Request(item.prompt, name, task=str(item.task))
-        for name in workspace.recipe.teachers
+        for name in workspace.recipe.eligible
         for item in workspace.pools.probes
     ]
 
@@ -37,6 +37,7 @@ def _probe_inputs(workspace: Workspace) -> Any:
     return {
         "probes": workspace.pools.fingerprint("probes"),
         "teachers": {name: teacher.key for name, teacher in workspace.teachers.items()},
+        "limits": limits(workspace),
         "sampling": [workspace.sampling.key_fields, workspace.sampling.max_tokens],
         "scorer": workspace.scorer("probes"),
         "route": workspace.recipe.route.model_dump(mode="json", include={"confidence", "alpha"}),
@@ -57,13 +58,13 @@ def _probe(workspace: Workspace, watch: Watch) -> Output:
     names, items = _names(workspace), _in_turn(workspace)
     vectors = vectors_of(workspace, items, watch) if _in_rounds(workspace) else None
     scorers, states, paused = workspace.scorer("probes"), Counter[str](), set[str]()
-    asked = np.zeros((len(items), len(names)), bool)
+    asked, closed = np.zeros((len(items), len(names)), bool), _closed(workspace, items, names)
     found: Measured = {}
     scores: dict[str, dict[str, dict[str, float]]] = {}
     while (cells := _next_probes(workspace, items, vectors, scores, asked, found)).any():
         requests = [
             Request(items[row].prompt, names[column], task=str(items[row].task))
-            for column, row in np.argwhere(cells.T).tolist()
+            for column, row in np.argwhere((cells & ~closed).T).tolist()
             if names[column] not in paused
         ]
         bought, purchase = measured_answers(workspace, watch, "probe", requests, workspace.teachers)
@@ -82,7 +83,7 @@ def _probe(workspace: Workspace, watch: Watch) -> Output:
         "states": dict(states),
         "paused": sorted(paused),
         "cost_usd": cost_usd(workspace, "probe"),
-        "asked": int(asked.sum()),
+        "asked": int((asked & ~closed).sum()),
         "of": asked.size,
         "teachers": {name: teacher.key for name, teacher in workspace.teachers.items()},
         "scores": scores,
@@ -92,11 +93,22 @@ def _probe(workspace: Workspace, watch: Watch) -> Output:
                 for task in workspace.pools.tasks
                 if (name, task) in strengths
             }
-            for name in workspace.recipe.teachers
+            for name in workspace.recipe.eligible
         },
         "answer_tokens": _means(items, names, found, "completion_tokens"),
         "answer_usd": _means(items, names, found, "cost_usd"),
     }
+
+
+def _closed(workspace: Workspace, items: list[Item], names: list[str]) -> "np.ndarray":
+    """The probes (N, T) bool that a teacher cannot take, so that nobody asks it."""
+    import numpy as np
+
+    prompts = [item.prompt for item in items]
+    found = np.zeros((len(items), len(names)), bool)
+    for column, name in enumerate(names):
+        found[list(cannot_take(workspace, name, prompts)), column] = True
+    return found
 
 
 def _means(
@@ -117,12 +129,12 @@ def _means(
 
 def _in_rounds(workspace: Workspace) -> bool:
     """Whether probes are bought where they can change a route: with one teacher none can."""
-    return workspace.recipe.probes.allocation == "sequential" and len(workspace.recipe.teachers) > 1
+    return workspace.recipe.probes.allocation == "sequential" and len(workspace.recipe.eligible) > 1
 
 
 def _names(workspace: Workspace) -> list[str]:
     """The teachers in an order that new names for them do not change, so that these buy nothing."""
-    return sorted(workspace.recipe.teachers, key=lambda name: workspace.teachers[name].key)
+    return sorted(workspace.recipe.eligible, key=lambda name: workspace.teachers[name].key)
 
 
 def _in_turn(workspace: Workspace) -> list[Item]:
@@ -173,7 +185,7 @@ def usd_per_1000(
     teacher's mean where a task has none. None where a price is not known; raises InputError then under
     `cost`."""
     recipe = workspace.recipe
-    if unknown := [name for name in recipe.teachers if not answer_usd.get(name)]:
+    if unknown := [name for name in recipe.eligible if not answer_usd.get(name)]:
         if recipe.route.policy == "cost":
             raise InputError(
                 f"{workspace.loaded.at('route', 'policy')}: `cost` needs the price of {unknown[0]}, and it is "
@@ -182,7 +194,7 @@ def usd_per_1000(
         return None
     means = {name: sum(at.values()) / len(at) for name, at in answer_usd.items()}
     return {
-        task: {name: 1000 * answer_usd[name].get(task, means[name]) for name in recipe.teachers}
+        task: {name: 1000 * answer_usd[name].get(task, means[name]) for name in recipe.eligible}
         for task in workspace.pools.tasks
     }
 

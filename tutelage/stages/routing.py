@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ledger.keys import content_key
+from tutelage.buying import cannot_take, limits
 from tutelage.stages.classifying import embedded_windows, labels, vectors_of
 from tutelage.stages.probing import score_table, usd_per_1000
 from tutelage.stages.stage import Output, Stage
@@ -16,6 +17,7 @@ from tutelage.workspace import Workspace
 if TYPE_CHECKING:
     import numpy as np
 
+    from ledger.prompts import Prompt
     from router.deciding import Probed, PromptRoute, Route, Router
 
 
@@ -25,6 +27,7 @@ def _route_inputs(workspace: Workspace) -> Any:
         "scores": content_key(workspace.outputs["probe"]["scores"]),
         "usd": workspace.outputs["probe"]["answer_usd"],
         "route": workspace.recipe.route.model_dump(mode="json"),
+        "limits": limits(workspace),
         "tasks": workspace.pools.tasks,
         "labels": workspace.keys["classify"],
         "test": workspace.pools.fingerprint("test"),
@@ -42,7 +45,7 @@ def _route(workspace: Workspace, watch: Watch) -> Output:
     router = fit_router(probed(workspace, vectors), config, workspace.recipe.seed, usd)
     folder = Path("router") / workspace.keys["route"][:12]
     router.save(workspace.folder / folder)
-    leaving = _leaving(workspace, watch, router) if router.local else []
+    leaving = _leaving(workspace, watch, router)
     for teacher in workspace.teachers.values():
         register(workspace.ledger, teacher)
     keys = {name: teacher.key for name, teacher in workspace.teachers.items()}
@@ -52,14 +55,16 @@ def _route(workspace: Workspace, watch: Watch) -> Output:
     )
     workspace.ledger.fold()
     _show_routes(workspace, router.routes, watch)
-    test = {item.prompt.key for item in pools.test}
-    moves = Counter((r.task, r.teacher) for r in leaving if r.prompt not in test)
+    train = {item.prompt.key for item in pools.train}
+    moved = [route for route in leaving if route.prompt in train]
+    moves = Counter((route.task, route.teacher) for route in moved)
     output = {
         "folder": str(folder),
         "routes": {route.task: _compact(route) for route in router.routes},
         "guard": router.guard,
         "front": _front(workspace, usd),
         "left": [[task, teacher, count] for (task, teacher), count in sorted(moves.items())],
+        "because": Counter(route.because for route in moved),
         "prompts": len(pools.train),
         "prompt_routes": content_key([[r.prompt, r.teacher] for r in leaving]),
     }
@@ -83,23 +88,68 @@ def _front(workspace: Workspace, usd: dict[str, dict[str, float]] | None) -> lis
 
 
 def _leaving(workspace: Workspace, watch: Watch, router: "Router") -> "list[PromptRoute]":
-    """Training prompts and test items that another teacher than their task's serves better."""
-    pools = workspace.pools
-    tasks = {key: task for key, (task, _) in labels(workspace).items()}
-    tasks |= {item.prompt.key: str(item.task) for item in pools.test}
-    confidence = workspace.recipe.route.confidence
-    return [
-        route
-        for keys, window in embedded_windows(workspace, [*pools.train, *pools.test], watch)
-        for route in router.leaving(keys, window, [tasks[key] for key in keys], confidence)
-    ]
+    """Training prompts and test items that do not go to their task's teacher."""
+    pools, config = workspace.pools, workspace.recipe.route
+    prompts = {item.prompt.key: item.prompt for item in (*pools.train, *pools.test)}
+    test = {item.prompt.key for item in pools.test}
+    task_of = {key: task for key, (task, _) in labels(workspace).items()}
+    task_of |= {item.prompt.key: str(item.task) for item in pools.test}
+    leaving: dict[str, PromptRoute] = {}
+    for keys, vectors in embedded_windows(workspace, [*pools.train, *pools.test], watch):
+        tasks, asked = [task_of[key] for key in keys], [prompts[key] for key in keys]
+        unable = _unable(workspace, asked, router.choose(vectors, tasks))
+        routes = router.leaving(keys, vectors, tasks, config.confidence, unable)
+        leaving |= {route.prompt: route for route in routes}
+        own = router.choose(vectors, tasks, unable)
+        places = [i for i, key in enumerate(keys) if key not in test]
+        leaving |= _explored(workspace, router, [(asked[i], tasks[i], own[i]) for i in places])
+    return list(leaving.values())
+
+
+def _unable(
+    workspace: Workspace, prompts: "Sequence[Prompt]", chosen: Sequence[str]
+) -> dict[int, dict[str, str]]:
+    """Of the prompts that their teacher cannot take: number -> every teacher that cannot, and why."""
+    found: dict[int, dict[str, str]] = {}
+    for name in dict.fromkeys(chosen):
+        rows = [row for row, own in enumerate(chosen) if own == name]
+        closed = cannot_take(workspace, name, [prompts[row] for row in rows])
+        found |= {rows[i]: {} for i in closed}
+    rows = sorted(found)
+    for name in workspace.recipe.eligible if rows else ():
+        for i, why in cannot_take(workspace, name, [prompts[row] for row in rows]).items():
+            found[rows[i]][name] = why
+    return found
+
+
+def _explored(
+    workspace: Workspace, router: "Router", routed: "list[tuple[Prompt, str, str]]"
+) -> "dict[str, PromptRoute]":
+    """The training prompts (with task and teacher) that are given to another teacher by lot."""
+    from router.deciding import PromptRoute, drawn
+    from router.deciding.sentences import explored
+
+    share, seed = workspace.recipe.route.explore, workspace.recipe.seed
+    if not share:
+        return {}
+    keys, chosen = [prompt.key for prompt, _, _ in routed], [own for _, _, own in routed]
+    lots = drawn(keys, chosen, router.teachers, share, seed)
+    found = {}
+    for name in router.teachers:
+        rows = [row for row, teacher in lots.items() if teacher == name]
+        closed = cannot_take(workspace, name, [routed[row][0] for row in rows])
+        for row in (row for i, row in enumerate(rows) if i not in closed):
+            prompt, task, own = routed[row]
+            reason = explored(name, own, share)
+            found[prompt.key] = PromptRoute(prompt.key, task, name, own, "explored", None, reason)
+    return found
 
 
 def probed(workspace: Workspace, vectors: "np.ndarray") -> "Probed":
     """The probes with their vectors (N, D), and every teacher's score on each."""
     from router.deciding import Probed
 
-    items, names = workspace.pools.probes, tuple(workspace.recipe.teachers)
+    items, names = workspace.pools.probes, tuple(workspace.recipe.eligible)
     return Probed(
         tuple(item.prompt.key for item in items),
         vectors,
@@ -110,10 +160,14 @@ def probed(workspace: Workspace, vectors: "np.ndarray") -> "Probed":
 
 
 def leaving_line(output: Output) -> str:
-    """What came of letting prompts leave their task's teacher."""
-    left = sum(count for _, _, count in output["left"])
-    counted = f"; {left:,} of {output['prompts']:,} do" if left else ""
-    return f"{output['guard']}{counted}"
+    """What came of letting prompts leave their task's teacher, and which others do not go there."""
+    nearby, of = output["because"].get("nearby"), f"of {output['prompts']:,}"
+    told = f"{output['guard']}; {nearby:,} {of} do" if nearby else output["guard"]
+    if unable := output["because"].get("unable"):
+        told += f"; {unable:,} {of} go elsewhere since theirs cannot take them"
+    if lots := output["because"].get("explored"):
+        told += f"; {lots:,} {of} are given to others by lot (`explore`)"
+    return told
 
 
 def _compact(route: "Route") -> dict[str, Any]:

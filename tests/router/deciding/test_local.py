@@ -1,5 +1,7 @@
 """The local model: what it finds where teachers differ by neighbourhood, and what it leaves alone."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -117,8 +119,32 @@ def test_leaving_prompts_are_told_with_what_that_should_bring():
     left = {route.prompt: route.teacher for route in leaving}
     assert left == {k: name for k, name in zip(keys, chosen, strict=True) if name != own}
     assert {route.instead_of for route in leaving} == {own}
-    assert all(route.gain.mean > 0 and route.gain.lo < route.gain.mean for route in leaving)
+    gains = [route.gain for route in leaving if route.gain]
+    assert len(gains) == len(leaving)
+    assert all(gain.mean > 0 and gain.lo < gain.mean for gain in gains)
     assert f"more than {own}" in leaving[0].reason
+
+
+@pytest.mark.parametrize("level", ["prompt", "task"])
+def test_a_prompt_that_its_teacher_cannot_take_goes_to_the_best_that_can(level: Any):
+    vectors, at = _places(600, 1)
+    router = fit_router(_probed(_scores(at, 2), vectors), RouteConfig(level=level), seed=0)
+    asked, _ = _places(300, 3)
+    keys, tasks = [f"k{i}" for i in range(300)], ["all", "unsure"] * 150
+    chosen = router.choose(asked, tasks)
+    unable = {i: {name: "too long"} for i, name in enumerate(chosen) if i % 3 == 0}
+    instead = router.choose(asked, tasks, unable)
+    assert all(
+        (name != was) == (i in unable)
+        for i, (name, was) in enumerate(zip(instead, chosen, strict=True))
+    )
+    assert "c" not in instead, "the weakest stands in for nobody"
+    stand_ins = [
+        r for r in router.leaving(keys, asked, tasks, 0.95, unable) if r.because == "unable"
+    ]
+    assert "cannot take it (too long)" in stand_ins[0].reason
+    nobody = {0: dict.fromkeys("abc", "too long")}
+    assert router.choose(asked[:1], ["all"], nobody) == [router.routes[0].teacher]
 
 
 def test_no_prompt_leaves_under_level_task_or_without_neighbourhoods():

@@ -38,7 +38,9 @@ def routes() -> list[Route]:
 def test_routes_come_back_from_the_ledger_as_they_were(tmp_path: Path) -> None:
     keys = {"a": "a" * 32, "b": "b" * 32}
     prompt = Prompt.of("Spell it.")
-    leaving = PromptRoute(prompt.key, "sum", "b", "a", Gain(0.2, 0.1, 0.3, 40), "better here")
+    leaving = PromptRoute(
+        prompt.key, "sum", "b", "a", "nearby", Gain(0.2, 0.1, 0.3, 40), "better here"
+    )
     with (ledger := Ledger(tmp_path)).writing("test"):
         ledger.put_all(prompt.rows("test"))
         ledger.put(
@@ -77,7 +79,7 @@ def test_explanation_names_task_probes_scores_and_reason() -> None:
     router = fit_router(probed, RouteConfig(guard=False), seed=7)
     question = Prompt.of("Please spell 'lamp' backward")
     [vector] = embedder.encode([question.text])
-    told = explain(question, vector, classifier, router, probes, probed, 0.95, k=5)
+    told = explain(question, vector, classifier, router, probes, probed, 0.95, {}, k=5)
     assert told.label.task == "spell"
     assert 0.5 < told.label.probability < 1
     assert [near.task for near in told.nearest] == ["spell"] * 5
