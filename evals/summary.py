@@ -108,7 +108,7 @@ def score_answers(
                 found = _graded(name, answer.text, item)
                 scored[task][model][item.prompt.key] = found
                 if answer.sample_key is not None:
-                    rows.append(_score_row(answer.sample_key, name, mark, found))
+                    rows.append(score_row(answer.sample_key, name, mark, found))
     if rows:
         ledger.put("score", rows)
         ledger.fold()
@@ -126,7 +126,7 @@ def grade(ledger: Ledger, answered: Iterable[tuple[str, Item, Sampled]]) -> dict
         assert answer.sample_key is not None
         score = _graded(name, answer.text, item)
         found[answer.sample_key] = score.value
-        rows.append(_score_row(answer.sample_key, name, _reference_key(item), score))
+        rows.append(score_row(answer.sample_key, name, _reference_key(item), score))
     if rows:
         ledger.put("score", rows)
     return found
@@ -268,7 +268,8 @@ def _reference_key(item: Item) -> str:
     return content_key([item.reference, item.meta])
 
 
-def _score_row(sample: str, scorer: str, reference_sha: str, found: Score) -> dict[str, Any]:
+def score_row(sample: str, scorer: str, reference_sha: str, found: Score) -> dict[str, Any]:
+    """The row of table `score` for an answer, by its sample's key, and what it was held against."""
     return {
         "sample": sample,
         "scorer": scorer,

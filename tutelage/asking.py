@@ -27,6 +27,7 @@ class Explained:
     explanation: "Explanation"
     at_most_usd: dict[str, float | None]
     confidence: float
+    measure: str  # what teachers are ranked by
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
@@ -61,7 +62,7 @@ class Explained:
             "",
             as_table(
                 f"teachers at {label.task}",
-                ["teacher", "strength", "USD at most"],
+                ["teacher", self.measure, "USD at most"],
                 [[name, self._strength(name), self._usd(name)] for name in names],
             ),
         ]
@@ -117,7 +118,9 @@ def explain_route(run: Path, prompt: str) -> Explained:
     workspace.refuse_other_prompts()
     usd = {name: _at_most_usd(workspace, name, question) for name in workspace.recipe.eligible}
     told = _explanation(workspace, question)
-    return Explained(told, usd, workspace.recipe.route.confidence)
+    route = workspace.recipe.route
+    measure = "worth to the student" if route.objective == "learnable" else "strength"
+    return Explained(told, usd, route.confidence, measure)
 
 
 def _at_most_usd(workspace: Workspace, name: str, prompt: Prompt) -> float | None:
@@ -190,7 +193,7 @@ def _explanation(workspace: Workspace, prompt: Prompt) -> "Explanation":
         classifier,
         Router.load(workspace.router_folder),
         probes,
-        probed(workspace, seen),
+        probed(workspace, seen, workspace.outputs["probe"]["scores"]),
         workspace.recipe.route.confidence,
         _unable(workspace, prompt),
     )

@@ -20,6 +20,7 @@ from tutelage.report.data import (
     MixCell,
     MixPosition,
     MixStage,
+    Nearness,
     Neighbour,
     Point,
     ReportData,
@@ -66,6 +67,11 @@ def collect(workspace: Workspace, result: dict[str, Any]) -> ReportData:
         teachers=tuple(workspace.recipe.teachers),
         tasks=tuple(_task(workspace, name, found) for name, found in result["tasks"].items()),
         strengths=strengths,
+        nearness=tuple(
+            Nearness(teacher, task, likelihood, reach)
+            for teacher, at in outputs["probe"]["learnability"].items()
+            for task, (likelihood, reach) in at.items()
+        ),
         leaving=leaving_line(outputs["route"]),
         prompts=tuple(TaskCount(task, n) for task, n in outputs["classify"]["tasks"].items()),
         points=_points(workspace),

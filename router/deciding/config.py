@@ -87,6 +87,12 @@ class RouteConfig(Section):
         description="For `cost`: the strength, from 0 to 1, that a saving of 1 USD per 1,000 answers is worth. "
         "A teacher counts as strength - alpha x USD.",
     )
+    objective: Literal["strength", "learnable"] = Field(
+        default="strength",
+        description="What makes a teacher good: the scores of its answers, or these weighed by how likely the "
+        "answers are under the student before it learns: score x (1 + sqrt(likelihood x share of tokens in "
+        "its reach)) / 2.",
+    )
     explore: float = Field(
         default=0,
         ge=0,

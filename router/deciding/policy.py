@@ -18,6 +18,7 @@ from router.deciding.config import RouteConfig
 from router.deciding.routes import Route
 from router.deciding.sentences import (
     fixed,
+    learnable,
     only_teacher,
     priced,
     strongest,
@@ -104,7 +105,8 @@ def decide(
 ) -> list[Route]:
     """One route for each of `tasks` and one for `unsure`, last. `usd` is needed under `cost`.
 
-    `scores[task][teacher][prompt key]` are probe scores in [0, 1]; teachers are paired by prompt.
+    `scores[task][teacher][prompt key]` are probe scores in [0, 1], under `objective: learnable` what they are
+    worth to the student; teachers are paired by prompt.
     Equal teachers are told apart by the order of `teachers`, the best single one before all. Raises
     UnroutableTask if the recipe names an unknown task or teacher, or `strongest` has no score at
     all.
@@ -242,7 +244,7 @@ def _compared(
         margin=gain.mean if gain else None,
         margin_lo=gain.lo if gain else None,
         margin_hi=gain.hi if gain else None,
-        reason=reason + _priced(evidence, task, teacher, runner_up),
+        reason=reason + _weighed(evidence) + _priced(evidence, task, teacher, runner_up),
         policy=evidence.config.policy,
         guarded=guarded,
         best_single=best_single,
@@ -250,6 +252,11 @@ def _compared(
         over_best_single=over_best_single,
         strengths=dict(evidence.strengths.get(task, {})),
     )
+
+
+def _weighed(evidence: Evidence) -> str:
+    """Says where figures are not plain scores."""
+    return learnable() if evidence.config.objective == "learnable" and evidence.scores else ""
 
 
 def _priced(evidence: Evidence, task: str, teacher: str, runner_up: str | None) -> str:

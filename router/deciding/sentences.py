@@ -63,6 +63,11 @@ def fixed(
     return f"{said}, {abs(gain.mean):.2f} {side} {runner_up} {_interval(gain, confidence)}"
 
 
+def learnable() -> str:
+    """The end of a reason under `objective: learnable`."""
+    return "; scores are weighed by how likely the answers are under the student"
+
+
 def priced(usd: float, runner_up: str, other: float, alpha: float) -> str:
     """The end of a reason under `cost`: figures before it are strengths less prices."""
     return (

@@ -12,12 +12,15 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ledger.keys import content_key, folder_hash, teacher_key
 from ledger.prompts import Prompt
 from router.teachers.errors import CallError, TeacherUnavailable
 from router.teachers.protocol import Answer, Sampling, lacking, too_long, with_system
+
+if TYPE_CHECKING:
+    import numpy as np
 
 T = TypeVar("T")
 
@@ -35,6 +38,8 @@ IDENTITY = (
     "merges.txt",
 )
 ADAPTER_IDENTITY = ("adapter_model.safetensors", "adapter_config.json")
+
+LOGIT_TOKENS = 2048  # whose logits are in memory together: 400 MB with 50,000 words
 
 # Local teachers share the machine, so they share one thread: two at once would only be slower.
 _THREAD = ThreadPoolExecutor(1, thread_name_prefix="local-teacher")
@@ -96,6 +101,16 @@ class LocalTeacher:
         except asyncio.CancelledError:
             stop.set()  # the thread cannot be cancelled; it ends at the next token
             raise
+
+    async def logprobs(self, rows: Sequence[tuple[Sequence[int], int]]) -> "list[np.ndarray]":
+        """Log-probabilities (nats), float32, of the tokens of each row (ids, start) from `start` on, which
+        is 1 at least. Tokens beyond the model's context get none.
+        """
+        return await _in_thread(lambda: self._logprobs(rows))
+
+    def tokenizer(self) -> Any:
+        """The model's tokenizer, with the chat template that its prompts go through."""
+        return self._loaded_tokenizer()
 
     def size(self, prompt: Prompt, sampling: Sampling) -> int:
         return 0
@@ -172,6 +187,40 @@ class LocalTeacher:
             for row, row_ids in zip(rows, ids, strict=True)
         ]
 
+    def _logprobs(self, rows: Sequence[tuple[Sequence[int], int]]) -> "list[np.ndarray]":
+        """Batches of rows of about one length; logits are made of the positions that are asked for alone."""
+        import numpy as np
+        import torch
+
+        network = self._loaded_network()
+        cut = [list(ids)[: self.context] for ids, _ in rows]
+        found = {i: np.zeros(0, np.float32) for i in range(len(rows))}
+        within = [i for i, (_, start) in enumerate(rows) if start < len(cut[i])]
+        order = sorted(within, key=lambda i: len(cut[i]))
+        for batch in _batches(order, [len(ids) for ids in cut]):
+            ids = [cut[i] for i in batch]
+            starts = [rows[i][1] for i in batch]
+            width = max(map(len, ids))
+            tokens_B_T = torch.tensor([row + [0] * (width - len(row)) for row in ids])
+            mask_B_T = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in ids])
+            first = min(starts)  # the first token whose probability is asked for
+            with torch.inference_mode():
+                logits_B_K_V = (
+                    network(
+                        tokens_B_T.to(network.device),
+                        attention_mask=mask_B_T.to(network.device),
+                        logits_to_keep=width - first + 1,
+                    )
+                    .logits[:, :-1]
+                    .float()
+                )
+                next_B_K = tokens_B_T[:, first:].to(network.device)
+                chosen_B_K = logits_B_K_V.gather(-1, next_B_K[..., None])[..., 0]
+                logprobs_B_K = (chosen_B_K - logits_B_K_V.logsumexp(-1)).cpu().numpy()
+            for place, i in enumerate(batch):
+                found[i] = logprobs_B_K[place, starts[place] - first : len(ids[place]) - first]
+        return [found[i] for i in range(len(rows))]
+
     def _read(self, tokenizer: Any, row: list[int], ends: set[int], prompt_tokens: int) -> Answer:
         """The answer in a row of generated tokens: up to the first end token, all of it if none."""
         stop = next((i for i, token in enumerate(row) if token in ends), None)
@@ -236,6 +285,18 @@ class LocalTeacher:
             device = "cuda" if torch.cuda.is_available() else "cpu"
             self._network = network.to(device).eval()
         return self._network
+
+
+def _batches(order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Numbers of rows in `order`, shortest first, in batches of LOGIT_TOKENS at most, padding included."""
+    batch: list[int] = []
+    for i in order:
+        if batch and (len(batch) + 1) * lengths[i] > LOGIT_TOKENS:
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
 
 
 class _Stop:

@@ -61,6 +61,16 @@ class Strength:
 
 
 @dataclass(frozen=True, slots=True)
+class Nearness:
+    """How near a teacher's answers to a task's probes are to the student's reach (evals.likelihood)."""
+
+    teacher: str
+    task: str
+    likelihood: float
+    reach: float
+
+
+@dataclass(frozen=True, slots=True)
 class TaskCount:
     """Prompts that the classifier gave to a task; `unsure` is a task here."""
 
@@ -277,6 +287,7 @@ class ReportData:
     teachers: tuple[str, ...] = ()  # in recipe order: fixes their colours
     tasks: tuple[TaskResult, ...] = ()
     strengths: tuple[Strength, ...] = ()
+    nearness: tuple[Nearness, ...] = ()  # under `objective: learnable`
     leaving: str = ""  # what came of letting prompts leave their task's teacher, a sentence
     prompts: tuple[TaskCount, ...] = ()
     points: tuple[Point, ...] = ()  # a sample; beyond 3,000 the page thins it

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import zip_longest
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from ledger.errors import InputError
@@ -17,8 +18,11 @@ from tutelage.workspace import Workspace
 if TYPE_CHECKING:
     import numpy as np
 
+    from evals.likelihood import Learnability
     from router.engine import Request
     from tutelage.buying import Measured
+
+Scores = dict[str, dict[str, dict[str, float]]]  # task -> teacher -> prompt key
 
 
 def probe_requests(workspace: Workspace) -> "list[Request]":
@@ -40,7 +44,10 @@ def _probe_inputs(workspace: Workspace) -> Any:
         "limits": limits(workspace),
         "sampling": [workspace.sampling.key_fields, workspace.sampling.max_tokens],
         "scorer": workspace.scorer("probes"),
-        "route": workspace.recipe.route.model_dump(mode="json", include={"confidence", "alpha"}),
+        "route": workspace.recipe.route.model_dump(
+            mode="json", include={"confidence", "alpha", "objective"}
+        ),
+        "student": workspace.baseline.key if _learnable(workspace) else None,
         "allocation": [probes.allocation, probes.max_calls],
         "embedder": workspace.embedder.key if probes.allocation == "sequential" else None,
         "seed": workspace.recipe.seed,
@@ -60,8 +67,10 @@ def _probe(workspace: Workspace, watch: Watch) -> Output:
     scorers, states, paused = workspace.scorer("probes"), Counter[str](), set[str]()
     asked, closed = np.zeros((len(items), len(names)), bool), _closed(workspace, items, names)
     found: Measured = {}
-    scores: dict[str, dict[str, dict[str, float]]] = {}
-    while (cells := _next_probes(workspace, items, vectors, scores, asked, found)).any():
+    scores: Scores = {}
+    worth: Scores = {}
+    near: dict[str, Learnability] = {}
+    while (cells := _next_probes(workspace, items, vectors, worth, asked, found)).any():
         requests = [
             Request(items[row].prompt, names[column], task=str(items[row].task))
             for column, row in np.argwhere((cells & ~closed).T).tolist()
@@ -75,6 +84,9 @@ def _probe(workspace: Workspace, watch: Watch) -> Output:
         states.update(purchase.states)
         paused |= purchase.paused.keys()
         scores = values(score_answers(workspace.ledger, found, items, scorers))
+        if _learnable(workspace):
+            near = _learnability(workspace, watch, items, found)
+        worth = _worth(scores, found, near) if near else scores
     by_teacher = {
         name: {task: list(scores[task].get(name, {}).values()) for task in scores} for name in names
     }
@@ -87,6 +99,8 @@ def _probe(workspace: Workspace, watch: Watch) -> Output:
         "of": asked.size,
         "teachers": {name: teacher.key for name, teacher in workspace.teachers.items()},
         "scores": scores,
+        "worth": worth if near else None,
+        "learnability": _nearness(items, names, found, near),
         "strengths": {
             name: {
                 task: asdict(strengths[name, task])
@@ -127,6 +141,63 @@ def _means(
     }
 
 
+def _learnable(workspace: Workspace) -> bool:
+    return workspace.recipe.route.objective == "learnable"
+
+
+def _learnability(
+    workspace: Workspace, watch: Watch, items: list[Item], found: "Measured"
+) -> "dict[str, Learnability]":
+    """By sample key, how near the answers to the probes are to the student's reach."""
+    from evals.likelihood import learnability
+
+    prompts = {item.prompt.key: item.prompt for item in items}
+    return learnability(
+        workspace.ledger,
+        workspace.baseline,
+        [(prompts[key], answer) for (key, _, _), answer in found.items()],
+        lambda done, total: watch.progress(
+            done, total, f"{done:,}/{total:,} answers held against what the student could say"
+        ),
+    )
+
+
+def _worth(scores: Scores, found: "Measured", near: "dict[str, Learnability]") -> Scores:
+    """What scores are worth to the student: nothing where an answer held nothing."""
+
+    def worth(key: str, name: str, score: float) -> float:
+        learnability = near.get(found[key, name, 0].sample_key or "")
+        return learnability.worth(score) if learnability else 0.0
+
+    return {
+        task: {
+            name: {key: worth(key, name, score) for key, score in by_key.items()}
+            for name, by_key in by_teacher.items()
+        }
+        for task, by_teacher in scores.items()
+    }
+
+
+def _nearness(
+    items: list[Item], names: list[str], found: "Measured", near: "dict[str, Learnability]"
+) -> dict[str, dict[str, list[float]]]:
+    """By teacher and task, the mean likelihood and reach of its answers."""
+    known: dict[str, dict[str, list[Learnability]]] = {name: {} for name in names}
+    for item in items:
+        for name in names:
+            answer = found.get((item.prompt.key, name, 0))
+            if answer and answer.sample_key in near:
+                known[name].setdefault(str(item.task), []).append(near[answer.sample_key])
+    return {
+        name: {
+            task: [fmean(each.likelihood for each in at), fmean(each.reach for each in at)]
+            for task, at in tasks.items()
+        }
+        for name, tasks in known.items()
+        if tasks
+    }
+
+
 def _in_rounds(workspace: Workspace) -> bool:
     """Whether probes are bought where they can change a route: with one teacher none can."""
     return workspace.recipe.probes.allocation == "sequential" and len(workspace.recipe.eligible) > 1
@@ -150,7 +221,7 @@ def _next_probes(
     workspace: Workspace,
     items: list[Item],
     vectors: "np.ndarray | None",
-    scores: dict[str, dict[str, dict[str, float]]],
+    scores: Scores,
     asked: "np.ndarray",
     found: "Measured",
 ) -> "np.ndarray":
@@ -199,9 +270,7 @@ def usd_per_1000(
     }
 
 
-def score_table(
-    items: Sequence[Item], names: Sequence[str], scores: dict[str, dict[str, dict[str, float]]]
-) -> "np.ndarray":
+def score_table(items: Sequence[Item], names: Sequence[str], scores: Scores) -> "np.ndarray":
     """Scores by task, teacher and prompt key as (N, T), NaN where there is none."""
     import numpy as np
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def _route_inputs(workspace: Workspace) -> Any:
     return {
         "probe": workspace.keys["probe"],
-        "scores": content_key(workspace.outputs["probe"]["scores"]),
+        "scores": content_key([workspace.outputs["probe"][part] for part in ("scores", "worth")]),
         "usd": workspace.outputs["probe"]["answer_usd"],
         "route": workspace.recipe.route.model_dump(mode="json"),
         "limits": limits(workspace),
@@ -42,7 +42,9 @@ def _route(workspace: Workspace, watch: Watch) -> Output:
     config, pools = workspace.recipe.route, workspace.pools
     vectors = vectors_of(workspace, pools.probes, watch)
     usd = usd_per_1000(workspace, workspace.outputs["probe"]["answer_usd"])
-    router = fit_router(probed(workspace, vectors), config, workspace.recipe.seed, usd)
+    probes = workspace.outputs["probe"]
+    worth = probed(workspace, vectors, probes["worth"] or probes["scores"])
+    router = fit_router(worth, config, workspace.recipe.seed, usd)
     folder = Path("router") / workspace.keys["route"][:12]
     router.save(workspace.folder / folder)
     leaving = _leaving(workspace, watch, router)
@@ -145,8 +147,10 @@ def _explored(
     return found
 
 
-def probed(workspace: Workspace, vectors: "np.ndarray") -> "Probed":
-    """The probes with their vectors (N, D), and every teacher's score on each."""
+def probed(
+    workspace: Workspace, vectors: "np.ndarray", scores: dict[str, dict[str, dict[str, float]]]
+) -> "Probed":
+    """The probes with their vectors (N, D), and every teacher's score on each, or what it is worth."""
     from router.deciding import Probed
 
     items, names = workspace.pools.probes, tuple(workspace.recipe.eligible)
@@ -155,7 +159,7 @@ def probed(workspace: Workspace, vectors: "np.ndarray") -> "Probed":
         vectors,
         tuple(str(item.task) for item in items),
         names,
-        score_table(items, names, workspace.outputs["probe"]["scores"]),
+        score_table(items, names, scores),
     )
 
 
@@ -186,6 +190,18 @@ def _show_routes(workspace: Workspace, routes: "Sequence[Route]", watch: Watch) 
         rows.append([name, *cells])
     level = f"{workspace.recipe.route.confidence:.0%}"
     watch.table(f"strength on the probes, with {level} intervals; * marks the route", header, rows)
+    if near := workspace.outputs["probe"]["learnability"]:
+        watch.table(
+            "likelihood of the answers under the student | share of their tokens in its reach",
+            header,
+            [
+                [
+                    name,
+                    *(f"{at[t][0]:.3f} | {at[t][1]:.3f}" if t in at else "-" for t in header[1:]),
+                ]
+                for name, at in near.items()
+            ],
+        )
     for route in routes:
         watch.note(f"{route.task}: {route.reason}")
 

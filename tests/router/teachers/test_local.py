@@ -123,3 +123,23 @@ def test_generation_stops_when_it_is_cancelled(
             await teacher.answer([Prompt.of("next")], SHORT)
 
     asyncio.run(then_another())
+
+
+def test_logprobs_are_those_of_the_whole_softmax(tiny_model: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    rows = [([5, 6, 7, 8], 2), ([3, 4], 1), ([9, 8, 7, 6, 5, 4, 3], 6), (list(range(5, 30)), 4)]
+    found = asyncio.run(open_local("t", tiny_model).logprobs(rows))
+    network = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
+    for (ids, start), logprobs in zip(rows, found, strict=True):
+        with torch.inference_mode():
+            whole = network(torch.tensor([ids])).logits[0].log_softmax(-1)
+        expected = [float(whole[i - 1, ids[i]]) for i in range(start, len(ids))]
+        assert logprobs == pytest.approx(expected, abs=1e-4)
+
+
+def test_what_lies_beyond_the_context_has_no_logprobs(tiny_model: Path) -> None:
+    teacher = open_local("t", tiny_model, context=6)
+    found = asyncio.run(teacher.logprobs([(list(range(5, 15)), 4), (list(range(5, 15)), 8)]))
+    assert [len(logprobs) for logprobs in found] == [2, 0]
