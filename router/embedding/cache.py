@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 WINDOW_PROMPTS = 8_192
-CHUNK_TEXTS = 256  # some 3 s on two cores: what a kill can cost
 
 CACHED = """
 SELECT prompt.key, embedding.vector FROM embedding JOIN prompt ON embedding.prompt = prompt.id
@@ -78,7 +77,7 @@ def embedded(
         vectors = cached_vectors(ledger, window, embedder)
         reused += len(vectors)
         whole = all(prompt.key in vectors for prompt in window)
-        for chunk in () if whole else _chunks(window):
+        for chunk in () if whole else _chunks(window, embedder.sizes.chunk):
             missing = [prompt for prompt in chunk if prompt.key not in vectors]
             if missing:
                 _embed_chunk(ledger, missing, embedder, vectors)
@@ -112,7 +111,7 @@ def _windows(prompts: Iterable[Prompt]) -> Iterator[list[Prompt]]:
         yield window
 
 
-def _chunks(prompts: Sequence[Prompt]) -> list[list[Prompt]]:
+def _chunks(prompts: Sequence[Prompt], size: int) -> list[list[Prompt]]:
     """The different prompts by length and text, so that a chunk wastes little on padding, and
     prompts of equal text are together."""
     by_text: dict[str, dict[str, Prompt]] = {}
@@ -120,8 +119,8 @@ def _chunks(prompts: Sequence[Prompt]) -> list[list[Prompt]]:
         by_text.setdefault(prompt.text, {})[prompt.key] = prompt
     texts = sorted(by_text, key=lambda text: (len(text), text))
     return [
-        [prompt for text in texts[start : start + CHUNK_TEXTS] for prompt in by_text[text].values()]
-        for start in range(0, len(texts), CHUNK_TEXTS)
+        [prompt for text in texts[start : start + size] for prompt in by_text[text].values()]
+        for start in range(0, len(texts), size)
     ]
 
 

@@ -1,12 +1,13 @@
-"""A sentence-transformers model that turns texts into unit vectors, tuned for processors.
+"""A sentence-transformers model that turns texts into unit vectors, on a GPU where there is one.
 
-Measured with all-MiniLM-L6-v2 on 2 busy cores: batches that each run on one thread, side by side,
-take half the CPU of batches that share the threads (OpenMP waits by spinning), and the vectors do
-not depend on how many cores there are.
+On processors, measured with all-MiniLM-L6-v2 on 2 busy cores: batches that each run on one thread, side by
+side, take half the CPU of batches that share the threads (OpenMP waits by spinning), and the vectors do not
+depend on how many cores there are.
 """
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,15 +15,32 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-BATCH_TEXTS = 32
-BATCH_TOKENS = 8192
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What goes together: texts and tokens of a batch at most, padding included, and texts of a commit."""
+
+    texts: int
+    tokens: int
+    chunk: int
+
+
+PROCESSOR = Sizes(texts=32, tokens=8_192, chunk=256)  # a chunk is some 3 s on two cores
+FEW_TEXTS, LEAST_FILLED = (
+    8,
+    0.9,
+)  # a batch of so many ends where the next text would be padded by more
+GPU = Sizes(texts=1_024, tokens=131_072, chunk=8_192)
 DEFAULT_LIMIT_TOKENS = 512
 # A text is cut before it is tokenised, so that 10 MB cost no more than what the model reads.
 CHARS_PER_TOKEN = 64
 
 
 class Embedder:
-    """`model_id` and `revision` are known at once; weights are loaded at the first `encode`."""
+    """`model_id` and `revision` are known at once; weights are loaded at the first `encode`.
+
+    With `precision` float16 it runs on the GPU, else on the processor.
+    """
 
     def __init__(
         self, model_id: str, revision: str, folder: Path, precision: str | None = None
@@ -36,6 +54,11 @@ class Embedder:
     def key(self) -> str:
         """What the ledger caches vectors under: model, revision and the precision they came of."""
         return f"{self.model_id}@{self.revision}:{self.precision}"
+
+    @property
+    def sizes(self) -> Sizes:
+        """How many texts go together."""
+        return GPU if self._on_gpu else PROCESSOR
 
     @property
     def loaded(self) -> bool:
@@ -76,18 +99,22 @@ class Embedder:
         """Indices of texts of about one length together, so that little of a batch is padding."""
         lengths = self._lengths(texts)
         batches: list[list[int]] = []
+        longest = 0
         for index in sorted(range(len(texts)), key=lambda index: (-lengths[index], index)):
             # The first of a batch is its longest, and every row is padded to it.
-            full = not batches or len(batches[-1]) >= BATCH_TEXTS
-            if full or (len(batches[-1]) + 1) * lengths[batches[-1][0]] > BATCH_TOKENS:
+            size = len(batches[-1]) if batches else self.sizes.texts
+            padded = size >= FEW_TEXTS and lengths[index] < LEAST_FILLED * longest
+            if size >= self.sizes.texts or (size + 1) * longest > self.sizes.tokens or padded:
                 batches.append([])
+                longest = lengths[index]
             batches[-1].append(index)
         return batches
 
     def _lengths(self, texts: list[str]) -> list[int]:
-        """Tokens of each text after the cut; characters for a model without a usual tokenizer."""
+        """Tokens of each text after the cut; characters for a model without a usual tokenizer, and on a GPU,
+        where to tokenise twice would take longer than what padding costs."""
         tokenizer = getattr(self._model, "tokenizer", None)
-        if not callable(tokenizer):
+        if self._on_gpu or not callable(tokenizer):
             return [len(text) for text in texts]
         encoded = tokenizer(texts, truncation=True, max_length=self._limit_tokens)
         return [len(ids) for ids in encoded["input_ids"]]
@@ -95,6 +122,8 @@ class Embedder:
     def _forward(self, features: list[Any]) -> list["np.ndarray"]:
         import torch
 
+        if self._on_gpu:
+            return self._forward_on_gpu(features)
         threads = torch.get_num_threads()
         try:
             # The setting is a thread's own, but threads that start later inherit the newest.
@@ -102,6 +131,19 @@ class Embedder:
                 return list(pool.map(self._forward_one, features))
         finally:
             torch.set_num_threads(threads)
+
+    def _forward_on_gpu(self, features: list[Any]) -> list["np.ndarray"]:
+        """Nothing is waited for until all batches are on their way."""
+        import torch
+
+        def moved(batch: Any) -> Any:
+            return {k: v.to("cuda") if hasattr(v, "to") else v for k, v in batch.items()}
+
+        with torch.inference_mode():
+            vectors = [
+                self._model(moved(batch))["sentence_embedding"].float() for batch in features
+            ]
+            return [each.cpu().numpy() for each in vectors]
 
     def _forward_one(self, features: Any) -> "np.ndarray":
         import torch
@@ -122,14 +164,18 @@ class Embedder:
     def _model(self) -> Any:
         import torch
 
-        model = _open_quietly(self.folder).eval()
-        if self.precision == "bfloat16":
-            model[0].to(torch.bfloat16)
+        model = _open_quietly(self.folder, "cuda" if self._on_gpu else "cpu").eval()
+        if self.precision != "float32":
+            model[0].to(getattr(torch, self.precision))
             model[0].register_forward_hook(_widen)
         return model
 
+    @property
+    def _on_gpu(self) -> bool:
+        return self.precision == "float16"
 
-def _open_quietly(folder: Path) -> Any:
+
+def _open_quietly(folder: Path, device: str) -> Any:
     """Opens a model without the progress bar of transformers: the terminal is not ours."""
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
@@ -138,7 +184,7 @@ def _open_quietly(folder: Path) -> Any:
     logging.disable_progress_bar()
     try:
         return SentenceTransformer(
-            str(folder), device="cpu", local_files_only=True, trust_remote_code=False
+            str(folder), device=device, local_files_only=True, trust_remote_code=False
         )
     finally:
         if shown:
@@ -149,15 +195,29 @@ def _widen(_module: Any, _inputs: Any, features: dict[str, Any]) -> dict[str, An
     """Pooling and what follows run in float32: that is cheap, and rounding there is not."""
     import torch
 
+    narrow = (torch.bfloat16, torch.float16)
     return {
-        name: value.float() if getattr(value, "dtype", None) is torch.bfloat16 else value
+        name: value.float() if getattr(value, "dtype", None) in narrow else value
         for name, value in features.items()
     }
 
 
-def best_precision(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+def best_precision() -> str:
+    """`float16` on a GPU that torch can use, else what the processor does best.
+
+    Vectors keep a cosine above 0.999 to those of float32 (`python -m benchmarks.embedding`).
+    """
+    if any(Path("/dev").glob("nvidia[0-9]*")):  # else torch need not be asked, which takes a second
+        import torch
+
+        if torch.cuda.is_available():
+            return "float16"
+    return processor_precision()
+
+
+def processor_precision(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """`bfloat16` where the processor multiplies it (4 times as fast with AMX, twice with AVX-512), else
-    `float32`. Vectors keep a cosine above 0.999 to those of float32 (`python -m benchmarks.embedding`)."""
+    `float32`."""
     try:
         flags = cpuinfo.read_text(encoding="utf-8", errors="replace").split()
     except OSError:

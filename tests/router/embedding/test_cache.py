@@ -7,7 +7,8 @@ import pytest
 
 from ledger.prompts import Prompt
 from ledger.store import Ledger
-from router.embedding import Embedder, EmbeddingProgress, cache, cached_vectors, embed
+from router.embedding import Embedder, EmbeddingProgress, cached_vectors, embed
+from router.embedding.embedder import Sizes
 
 PROMPTS = [Prompt.of(f"{'please ' * (n % 5)}add {n} and {n * n}") for n in range(40)]
 
@@ -55,7 +56,7 @@ def test_another_precision_is_another_model(tmp_path: Path, embedder: Embedder) 
 def test_interrupted_run_goes_on_to_the_same_bytes(
     tmp_path: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "CHUNK_TEXTS", 8)
+    monkeypatch.setattr(Embedder, "sizes", Sizes(texts=32, tokens=8_192, chunk=8))
 
     def interrupt(progress: EmbeddingProgress) -> None:
         if progress.done >= 16:

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from router.embedding import Embedder, map_2d
-from router.embedding.embedder import best_precision
+from router.embedding.embedder import processor_precision
 
 TEXTS = ["What is 67 + 75?", "Spell this word backward: runrig", "", "Decrypt SXW " * 8, "a"]
 
@@ -56,14 +57,24 @@ def test_bfloat16_agrees_with_float32(embedder: Embedder) -> None:
     assert cosines.min() > 0.999
 
 
+@pytest.mark.gpu
+def test_float16_on_a_gpu_agrees_with_float32(embedder: Embedder) -> None:
+    plain = Embedder(embedder.model_id, embedder.revision, embedder.folder, "float32")
+    quick = Embedder(embedder.model_id, embedder.revision, embedder.folder, "float16")
+    texts = [f"{'word ' * (n % 90)}number {n}" for n in range(3000)]
+    vectors = quick.encode(texts)
+    assert (vectors * plain.encode(texts)).sum(axis=1).min() > 0.999
+    assert vectors.tobytes() == quick.encode(texts).tobytes()
+
+
 def test_precision_follows_the_processor(tmp_path: Path) -> None:
     cpuinfo = tmp_path / "cpuinfo"
     for fast in ("amx_bf16 amx_tile", "avx512_bf16"):
         cpuinfo.write_text(f"flags : fpu avx512f {fast}\n")
-        assert best_precision(cpuinfo) == "bfloat16"
+        assert processor_precision(cpuinfo) == "bfloat16"
     cpuinfo.write_text("flags : fpu avx2\n")
-    assert best_precision(cpuinfo) == "float32"
-    assert best_precision(tmp_path / "absent") == "float32"
+    assert processor_precision(cpuinfo) == "float32"
+    assert processor_precision(tmp_path / "absent") == "float32"
 
 
 def test_map_keeps_groups_apart_and_is_the_same_each_time() -> None:
