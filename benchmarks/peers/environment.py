@@ -1,6 +1,7 @@
 """Each peer's environment under .cache/peers: made at its first use, from its pinned requirements.
 
-The requirements were resolved by pip-compile for Python 3.11 on Linux; every file is checked by hash.
+The requirements were resolved by pip-compile for Python 3.11 on Linux; every file is checked by hash, save
+torch and what its build adds: it is pinned by version, since its CPU and CUDA builds differ.
 """
 
 import shutil
@@ -11,7 +12,9 @@ from pathlib import Path
 from benchmarks.peers.measure import CACHE
 
 HERE = Path(__file__).resolve().parent
-PEERS = sorted(path.stem for path in HERE.glob("*.txt"))
+ROUTERS = ("llmrouter",)  # peers of benchmarks.routing, which need torch; the others generate
+PEERS = sorted({path.stem for path in HERE.glob("*.txt")} - set(ROUTERS))
+TORCH = HERE.parents[1] / "tools" / "locks" / "torch.txt"
 
 
 def python_of(name: str) -> Path:
@@ -19,6 +22,8 @@ def python_of(name: str) -> Path:
     requirements, venv = HERE / f"{name}.txt", CACHE / "peers" / name
     python, marker = venv / "bin" / "python", venv / "requirements.txt"
     wanted = requirements.read_text("utf-8")
+    torch = TORCH.read_text("utf-8").strip() if name in ROUTERS else ""
+    wanted += torch
     if marker.is_file() and marker.read_text("utf-8") == wanted:
         return python
     print(f"installing {name} (pinned) into {venv} ...", file=sys.stderr, flush=True)
@@ -26,6 +31,8 @@ def python_of(name: str) -> Path:
     execute([sys.executable, "-m", "venv", str(venv)], name)
     options = ["--quiet", "--no-input", "--require-hashes", "--no-deps", "-r", str(requirements)]
     execute([str(python), "-I", "-m", "pip", "install", *options], name)
+    if torch:  # with what it needs: a CUDA build names libraries of its own
+        execute([str(python), "-I", "-m", "pip", "install", "--quiet", "--no-input", torch], name)
     # Written last, so that it says that the installation came to its end.
     marker.write_text(wanted, "utf-8")
     return python
