@@ -2,6 +2,7 @@
 
     python -m benchmarks.routing
     python -m benchmarks.routing --table benchmarks/data/llmrouter9.jsonl.gz --seed 0
+    python -m benchmarks.routing --peers llmrouter_mlp,llmrouter_knn
 
 Every router sees the same vectors. Cross-fitted: 10 folds over all prompts, equal texts in one fold, so that
 each prompt is routed by what was fitted without it; the best single model is chosen on the training folds
@@ -9,8 +10,9 @@ too. Beside it the table's own test set, or 30 % by the seed; where the table ha
 router picks and pays when a mean-priced answer weighs so much quality (the cost-quality curve). Figures are
 the mean quality of the chosen models in percent, of `random` its expectation; intervals are paired
 bootstraps over prompts. Shuffled: the qualities are permuted across prompts, so that there is nothing to
-learn and a router can only lose. Prints a table and, as its last line, one JSON object: by table where
-several are run.
+learn and a router can only lose. Peers are routers of other packages, in environments of their own that
+are made at their first use; they pick models without a price. Prints a table and, as its last line, one JSON
+object: by table where several are run.
 """
 
 import argparse
@@ -21,6 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.peers.environment import python_of
+from benchmarks.peers.routers import PEER_ROUTERS
 from benchmarks.tables.baselines import BASELINES, Fit, Predict, task_label
 from benchmarks.tables.fitting import our_router, picks, side_by_side
 from benchmarks.tables.table import DATA, Table
@@ -129,10 +133,11 @@ def summed(found: dict[str, np.ndarray], shuffled: dict[str, np.ndarray], seed: 
     }
 
 
-def run(table: Table, seed: int) -> dict:
-    """Both ways of holding out, on the table as it is and shuffled."""
+def run(table: Table, seed: int, peers: Sequence[str] = ()) -> dict:
+    """Both ways of holding out, on the table as it is and shuffled; peers are named as in PEER_ROUTERS."""
     _ = table.vectors  # before the processes part
-    routers = {**BASELINES, **({"task_label": task_label} if table.tasks else {}), "ours": ours}
+    routers = {**BASELINES, **({"task_label": task_label} if table.tasks else {})}
+    routers |= {name: PEER_ROUTERS[name] for name in peers} | {"ours": ours}
     control = {name: routers[name] for name in ("best_single", "ours")}
     permuted = table.scores[np.random.default_rng(seed).permutation(len(table))]
 
@@ -153,7 +158,8 @@ def run(table: Table, seed: int) -> dict:
     figures["own_split"] = summed(own, split(control, permuted), seed)
     show(table, figures, crossed, own, seed)
     if table.costs is not None:
-        figures["own_split"]["cost_quality"] = cost_quality(routers, table, seed)
+        priceable = {name: fit for name, fit in routers.items() if name not in peers}
+        figures["own_split"]["cost_quality"] = cost_quality(priceable, table, seed)
         show_curves(figures["own_split"]["cost_quality"])
     return figures
 
@@ -170,11 +176,11 @@ def show(
     print(f"\n{table.name}: {len(table):,} prompts, {len(table.models)} models"
           f"{f', tasks {chr(44).join(sorted(set(table.tasks)))}' if table.tasks else ''}; "
           f"{FOLDS} folds | own split of {held_out:,}; seed {seed}")  # fmt: skip
-    print(
-        f"{'':14} {'cross-fitted':>12} {'ours above it':>24} {'own split':>10} {'ours above it':>24}"
-    )
+    width = max(14, *map(len, crossed))
+    headings = f"{'ours above it':>24} {'own split':>10} {'ours above it':>24}"
+    print(f"{'':{width}} {'cross-fitted':>12} {headings}")
     for name in [n for n in figures if n in crossed]:
-        cells = [f"{name:14}"]
+        cells = [f"{name:{width}}"]
         for part, found in ((figures, crossed), (figures["own_split"], own)):
             above = gain(found["ours"], found[name], seed)
             cells.append(f"{part[name]:12.2f}")
@@ -206,13 +212,19 @@ def main() -> None:
         "--table", type=Path, action="append", help="all in benchmarks/data by default"
     )
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--peers", default="", help=f"of {', '.join(PEER_ROUTERS)}")
     options = parser.parse_args()
+    peers = [name for name in options.peers.split(",") if name]
+    if unknown := set(peers) - set(PEER_ROUTERS):
+        parser.error(f"no peer {', '.join(sorted(unknown))}: there are {', '.join(PEER_ROUTERS)}")
+    for package in {name.split("_")[0] for name in peers}:
+        python_of(package)  # installed before the processes part
     paths = options.table or sorted(DATA.glob("*.jsonl.gz"))
     found = {}
     for path in paths:
         began = time.monotonic()
         table = Table.read(path)
-        found[table.name] = run(table, options.seed)
+        found[table.name] = run(table, options.seed, peers)
         print(f"{time.monotonic() - began:.0f} s", flush=True)
     print(json.dumps(found if len(found) > 1 else next(iter(found.values()))))
 
