@@ -3,10 +3,10 @@
     python -m benchmarks.learnable --seeds 7,8,9
 
 `strength` routes by the scores of the probes, `learnable` by what they are worth to the student, `nearest`
-sends each task to the teacher whose answers are nearest to the student's reach, however good they are.
-Same prompts, tokens and steps; where two ways end in the same mix, one training counts for both. Scores
-are the student's on the test items; differences from `strength` are paired by seed, with 95 % t intervals.
-Prints a table and, as its last line, one JSON object.
+sends each task to the teacher whose answers are nearest to the student's reach, of those at least half as
+strong as the strongest. Same prompts, tokens and steps; where two ways end in the same mix, one training
+counts for both. Scores are the student's on the test items; differences from `strength` are paired by seed,
+with 95 % t intervals. Prints a table and, as its last line, one JSON object.
 """
 
 import argparse
@@ -47,12 +47,13 @@ def recipe(run: str, seed: int, route: dict[str, Any], total: int | None) -> Pat
 
 def nearest(run: str) -> dict[str, Any]:
     """A route to the teachers whose answers the student finds likeliest, by what a run measured."""
-    near = open_run(Path("runs") / run).outputs["probe"]["learnability"]
-    tasks = sorted({task for at in near.values() for task in at})
-    to = {
-        task: max(near, key=lambda name: math.prod(near[name].get(task, (0.0, 0.0))))
-        for task in tasks
-    }
+    measured = open_run(Path("runs") / run).outputs["probe"]
+    near, strengths = measured["learnability"], measured["strengths"]
+    to = {}
+    for task in sorted({task for at in near.values() for task in at}):
+        means = {name: at[task]["mean"] for name, at in strengths.items() if task in at}
+        strong = [name for name, mean in means.items() if mean >= max(means.values()) / 2]
+        to[task] = max(strong, key=lambda name: math.prod(near[name][task]))
     return {"policy": "fixed", "to": to}
 
 
