@@ -6,7 +6,6 @@ share in reach (of probability `IN_REACH` at least). Both are score rows beside 
 student's key as their reference.
 """
 
-import asyncio
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from evals.summary import Sampled, score_row
 from ledger.prompts import Prompt
 from ledger.store import Ledger
 from router.teachers.local import LocalTeacher
+from router.teachers.waiting import result_of
 from trainer.signals.hard import ChatFormat, Example
 
 LIKELIHOOD, REACH = "likelihood", "reach"
@@ -74,6 +74,8 @@ def learnability(
         found |= dict(zip(keys, measured, strict=True))
         ledger.put("score", [row for key in keys for row in _rows(student, key, found[key])])
     ledger.fold()
+    if new:
+        result_of(student.close())  # the teachers need the room
     return {key: found[key] for key in wanted if key is not None}
 
 
@@ -86,7 +88,7 @@ def _measured(student: LocalTeacher, pairs: Sequence[tuple[Prompt, str]]) -> lis
         ]
     )
     rows = [(example.ids, example.start) for example in encoded]
-    logprobs = asyncio.run(student.logprobs(rows))
+    logprobs = result_of(student.logprobs(rows))
     found = []
     for (ids, start), known in zip(rows, logprobs, strict=True):
         total = len(ids) - start  # the answer's tokens and its end

@@ -1,6 +1,5 @@
 """route and ask: what a run would do with a prompt, and what student and teacher answer to it."""
 
-import asyncio
 import json
 import time
 from contextlib import suppress
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ledger.errors import InputError, TutelageError
 from ledger.prompts import Prompt
+from router.teachers.waiting import result_of
 from tutelage.stages.classifying import example_pairs, fitted_classifier
 from tutelage.stages.routing import probed, router_is_there
 from tutelage.visible import visible
@@ -167,7 +167,7 @@ def _answer(model: "Teacher", prompt: Prompt, workspace: Workspace) -> tuple[str
                 model.server.stop()
         return answer.text, time.monotonic() - started
 
-    return asyncio.run(once())
+    return result_of(once())
 
 
 def _explanation(workspace: Workspace, prompt: Prompt) -> "Explanation":
@@ -184,6 +184,11 @@ def _explanation(workspace: Workspace, prompt: Prompt) -> "Explanation":
     examples, probes = example_pairs(workspace), workspace.pools.probes
     prompts = [item.prompt for item in (*(item for item, _ in examples), *probes)]
     cached = cached_vectors(workspace.ledger, prompts, workspace.embedder)
+    missing = [
+        each for each in prompts if each.key not in cached
+    ]  # of a machine of another precision
+    encoded = workspace.embedder.encode([each.text for each in missing])
+    cached |= {each.key: vector for each, vector in zip(missing, encoded, strict=True)}
     vectors = np.stack([cached[each.key] for each in prompts])
     known, seen = vectors[: len(examples)], vectors[len(examples) :]
     classifier = fitted_classifier(workspace, known, [task for _, task in examples], seen)

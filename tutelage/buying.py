@@ -66,12 +66,13 @@ def measured_answers(
     requests: "Sequence[Request]",
     models: "Mapping[str, Teacher]",
 ) -> "tuple[Measured, Purchase]":
-    """What `buy_answers` gives, for grading: an answer that held nothing is one too, and counts 0."""
+    """What `buy_answers` gives, for grading: an answer that held nothing, or broke its JSON schema, is one too,
+    and counts 0."""
     from evals.summary import Nothing
-    from router.engine import came_empty
+    from router.engine import came_to_nothing
 
     found, purchase = buy_answers(workspace, watch, stage, requests, models)
-    empty = came_empty(workspace.ledger, requests, models, workspace.sampling)
+    empty = came_to_nothing(workspace.ledger, requests, models, workspace.sampling)
     return {**dict.fromkeys(empty, Nothing()), **found}, purchase
 
 
@@ -80,6 +81,15 @@ def cannot_take(workspace: Workspace, name: str, prompts: Sequence[Prompt]) -> d
     from router.teachers.fitting import unable
 
     return unable(workspace.teachers[name], prompts, workspace.sampling)
+
+
+def closed_to(workspace: Workspace, name: str) -> frozenset[str]:
+    """The keys of the training prompts that a teacher cannot take."""
+    if name not in workspace.closed:
+        prompts = [item.prompt for item in workspace.pools.train]
+        found = cannot_take(workspace, name, prompts)
+        workspace.closed[name] = frozenset(prompts[i].key for i in found)
+    return workspace.closed[name]
 
 
 def limits(workspace: Workspace) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from tutelage.recipe import load_recipe
 from tutelage.runfolder import begin, came_through, refuse_unwritable
 from tutelage.stages import STAGES, Stage
 from tutelage.stages.learning import BASELINE, refuse_long_items
-from tutelage.stages.making import refuse_small_pool, refuse_unknown_budgets
+from tutelage.stages.making import refuse_small_pool, refuse_unknown_budgets, refuse_unknown_routes
 from tutelage.stages.probing import PROBE
 from tutelage.watch import Watch
 from tutelage.workspace import Workspace, recorded
@@ -123,6 +123,7 @@ def _preflight(workspace: Workspace, stages: set[str], watch: Watch) -> None:
             for teacher in teachers:
                 teacher.require_ready()
     refuse_unknown_budgets(workspace)
+    refuse_unknown_routes(workspace)
     if "generate" in stages:
         _ = workspace.baseline
         refuse_small_pool(workspace)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from ledger.errors import InputError, LedgerError, TutelageError
+from ledger.errors import LedgerError, TutelageError
 from ledger.prompts import Item
 from mixer.quota import Need
 from tutelage.pipeline import find_done
@@ -22,10 +22,10 @@ from tutelage.stages import STAGES
 from tutelage.stages.learning import asked_on_test
 from tutelage.stages.making import (
     FIRST_GUESS_TOKENS,
-    UNSURE,
     mix_needs,
     refuse_small_pool,
     refuse_unknown_budgets,
+    refuse_unknown_routes,
     short_tasks,
     teachers_of,
 )
@@ -83,7 +83,7 @@ def check_recipe(path: Path) -> Checked:
     refuse_unknown_budgets(workspace)
     for name in ("probes", "evaluate"):
         workspace.scorer(name)
-    _check_routes(workspace)
+    refuse_unknown_routes(workspace)
     return Checked(
         path=str(path),
         name=recipe.name,
@@ -97,18 +97,6 @@ def check_recipe(path: Path) -> Checked:
         teachers={name: teacher.kind for name, teacher in recipe.teachers.items()},
         warnings=list(_warnings(workspace)),
     )
-
-
-def _check_routes(workspace: Workspace) -> None:
-    known = {*workspace.pools.tasks, UNSURE}
-    if not workspace.pools.tasks:  # yet to be discovered
-        return
-    for task in workspace.recipe.route.to:
-        if task not in known:
-            raise InputError(
-                f"{workspace.loaded.at('route', 'to', task)}: task {task!r} has no examples; the "
-                f"tasks are {', '.join(workspace.pools.tasks)}"
-            )
 
 
 def _warnings(workspace: Workspace) -> Iterator[str]:

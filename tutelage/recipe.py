@@ -101,6 +101,10 @@ class Recipe(Section):
         if not self.eligible:
             told = "takes the answers of no teacher of this recipe: name another teacher or licence"
             raise Misplaced(("mix", "from"), told)
+        calls, least = self.probes.max_calls, len(self.eligible)
+        if calls is not None and calls < least:
+            told = f"{calls} answers are not one of each of {least} teachers: give {least} or more"
+            raise Misplaced(("probes", "max_calls"), told)
         for task, name in self.route.to.items():
             if name not in self.eligible:
                 told = (

@@ -85,11 +85,9 @@ def _views(workspace: Workspace) -> Iterator[TaskView]:
     for key, (task, _) in labels(workspace).items():
         if key in items:
             by_task[task].append(items[key])
-    texts = [[item.prompt.text for item in part] for part in by_task.values()]
-    for (name, part), terms in zip(by_task.items(), terms_of(texts), strict=True):
-        if part:
-            told = [item.prompt.text for item in part]
-            yield TaskView(name, len(part), terms, told[:SHOWN], told[SHOWN:][-SHOWN:])
+    texts = {name: [item.prompt.text for item in part] for name, part in by_task.items() if part}
+    for (name, told), terms in zip(texts.items(), terms_of(list(texts.values())), strict=True):
+        yield TaskView(name, len(told), terms, told[:SHOWN], told[SHOWN:][-SHOWN:])
 
 
 def _write_patch(workspace: Workspace) -> Path:

@@ -33,6 +33,7 @@ class Workspace:
     outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
     graded: dict[str, float] = field(default_factory=dict)  # sample key -> score, in this process
+    closed: dict[str, frozenset[str]] = field(default_factory=dict)  # teacher -> training prompts
     _routed: dict[str, Routed] = field(default_factory=dict)  # by the key of `route`
     _pools: dict[str, Pools] = field(default_factory=dict)  # by the key of `classify`
 

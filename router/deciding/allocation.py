@@ -53,17 +53,22 @@ def next_round(
         return cells
     size = min(max(LEAST, int(GROWTH * begun.sum())), budget // min(2, teachers))
     scored = np.flatnonzero(~np.isnan(scores).all(axis=1))
-    if not size or asked.all() or np.isnan(scores).all(axis=0).any():
+    silent = np.isnan(scores).all(axis=0)
+    if silent.any() and (~silent).sum() > 1:  # nothing can be said of them
+        told, open_ = scores[:, ~silent], asked[:, ~silent]
+        cells[:, ~silent] = next_round(vectors, tasks, told, open_, budget, confidence, seed)
         return cells
-    told = np.array(tasks)
-    model, _ = fit_local(vectors[scored], told[scored].tolist(), scores[scored], seed)
+    if not size or asked.all() or silent.any():
+        return cells
+    named = np.array(tasks)
+    model, _ = fit_local(vectors[scored], named[scored].tolist(), scores[scored], seed)
     rng = np.random.default_rng([seed, int(asked.sum())])
     doubt = 1 - confidence
     if not model.levels.centres and len(scores) >= FEWEST:
         doubt = -1.0  # nothing is decided yet
 
     def drawn(rows: "np.ndarray") -> "np.ndarray":
-        return model.draw(vectors[rows], told[rows].tolist(), DRAWS, rng)
+        return model.draw(vectors[rows], named[rows].tolist(), DRAWS, rng)
 
     def two(rows: "np.ndarray") -> "np.ndarray":
         return _top_two(drawn(rows), doubt)

@@ -48,14 +48,18 @@ class TasksConfig(Section):
                 "give exactly one of `examples:` (prompts with their task), `describe:` (a sentence per "
                 "task) and `discover: auto`"
             )
+        if self.describe is not None and len(self.describe) < 1:
+            raise ValueError("`describe:` names no task: give a sentence for each")
         for task, sentence in (self.describe or {}).items():
+            if not task.strip() or task == "unsure":
+                raise ValueError(f"{task!r} cannot be a task's name: choose another in `describe:`")
             if not sentence.strip():
                 raise ValueError(f"`describe:` says nothing of {task!r}: give a sentence")
         if self.names and self.discover is None:
             raise ValueError(
                 "`names:` goes with `discover:`; otherwise tasks are named where they stand"
             )
-        if isinstance(self.discover, int) and self.discover < 1:
+        if isinstance(self.discover, int) and self.discover < 2:
             raise ValueError(
                 f"`discover: {self.discover}` is no number of tasks; write `auto`, or 2 or more"
             )

@@ -59,8 +59,8 @@ def discover(
 ) -> Discovered:
     """Splits prompts, unit vectors (N, D) and their texts, into `tasks` tasks, by stability where None.
 
-    Raises NothingToDiscover for fewer than 40 prompts. Prompts that fall apart in no stable way are one
-    task.
+    Raises NothingToDiscover for fewer than 40 prompts, or 20 a task. Prompts that fall apart in no stable
+    way are one task.
     """
     import numpy as np
 
@@ -68,6 +68,12 @@ def discover(
         raise NothingToDiscover(
             f"{len(vectors)} prompts are too few to discover tasks in, {FEWEST_PROMPTS} would do: give "
             "`examples:` or `describe:`."
+        )
+    least = (tasks or 0) * FEWEST_PROMPTS // 2
+    if len(vectors) < least:
+        raise NothingToDiscover(
+            f"{len(vectors)} prompts are too few for {tasks:,} tasks, {least:,} would do: discover fewer, or "
+            "`auto`."
         )
     rng = np.random.default_rng(seed)
     sample = rng.permutation(len(vectors))[:SAMPLE]

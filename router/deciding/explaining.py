@@ -60,7 +60,8 @@ def explain(
     label = classifier.predict(vector[None])[0]
     route = next(route for route in router.routes if route.task == label.task)
     teacher, reason = route.teacher, route.reason
-    lost = {0: unable}
+    chosen = router.choose(vector[None], [label.task])[0]
+    lost = {0: unable} if chosen in unable else {}
     for leaving in router.leaving([prompt.key], vector[None], [label.task], confidence, lost):
         teacher, reason = leaving.teacher, leaving.reason
     if teacher in unable:

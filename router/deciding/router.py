@@ -12,7 +12,7 @@ noise, and the gain to be expected of following them is above 0. Else every prom
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -55,6 +55,11 @@ class Probed:
             self.teachers,
             self.scores[rows],
         )
+
+    def of_teachers(self, columns: "np.ndarray") -> "Probed":
+        """The same of some teachers (T,) bool."""
+        names = tuple(n for n, kept in zip(self.teachers, columns.tolist(), strict=True) if kept)
+        return replace(self, teachers=names, scores=self.scores[:, columns])
 
     def by_task(self) -> dict[str, dict[str, dict[str, float]]]:
         """The scores as `decide` takes them: task -> teacher -> prompt key."""
@@ -215,17 +220,25 @@ class Router:
         return cls(tuple(fields["teachers"]), routes, local, gain, fields["guard"])
 
 
-def fit_router(probed: Probed, config: RouteConfig, seed: int, usd: Usd | None = None) -> Router:
-    """Decides each task's route, and whether prompts may leave it. `usd` (see `decide`) is needed under `cost`.
+def fit_router(
+    probed: Probed,
+    config: RouteConfig,
+    seed: int,
+    usd: Usd | None = None,
+    tasks: Collection[str] = (),
+) -> Router:
+    """Decides each task's route, and whether prompts may leave it. `usd` (see `decide`) is needed under `cost`;
+    `tasks` names those that may have no probe.
 
-    They follow their task under `level: task`, where probes are too few for neighbourhoods (128 at least),
-    and where a teacher has no score at all. Raises UnroutableTask if the recipe names an unknown task
-    or teacher, or nothing was scored.
+    Prompts follow their task under `level: task`, and where probes are too few for neighbourhoods (128 at
+    least). They do not leave for a teacher without any score. Raises UnroutableTask if the recipe names an
+    unknown task or teacher, or nothing was scored.
     """
     import numpy as np
 
-    tasks = sorted(set(probed.tasks))
-    routes = tuple(decide(config, tasks, probed.teachers, probed.by_task(), usd))
+    routes = tuple(
+        decide(config, sorted({*tasks, *probed.tasks}), probed.teachers, probed.by_task(), usd)
+    )
     worth = utilities(config, probed.tasks, probed.teachers, probed.scores, usd)
     probed = replace(probed, scores=worth)
 
@@ -237,8 +250,9 @@ def fit_router(probed: Probed, config: RouteConfig, seed: int, usd: Usd | None =
         return by_task("the recipe says so")
     if len(probed.teachers) == 1:
         return by_task("there is one teacher")
-    if not seen.any(axis=0).all():
-        return by_task("a teacher has no score")
+    probed, seen = probed.of_teachers(seen.any(axis=0)), seen[:, seen.any(axis=0)]
+    if len(probed.teachers) < 2:
+        return by_task("one teacher alone was scored")
     rows = np.flatnonzero(seen.any(axis=1))
     if len(rows) < FEWEST:
         return by_task(f"{len(rows)} probes are too few for neighbourhoods, {FEWEST} would do")

@@ -12,7 +12,7 @@ TEXTS = 2_000  # of a group
 
 
 def terms_of(groups: Sequence[Sequence[str]], count: int = TERMS) -> list[list[str]]:
-    """The `count` terms at most that set each group of texts apart, best first."""
+    """The `count` terms at most that set each group of texts apart, best first. No group is empty."""
     import numpy as np
     from sklearn.feature_extraction.text import CountVectorizer
 

@@ -10,7 +10,7 @@ from router.engine.requests import (
     BoughtAnswer,
     Request,
     answers,
-    came_empty,
+    came_to_nothing,
     sampling_of,
     unbought,
 )
@@ -32,7 +32,7 @@ __all__ = [
     "at_providers",
     "buy",
     "call_off",
-    "came_empty",
+    "came_to_nothing",
     "forecast",
     "sampling_of",
     "together",

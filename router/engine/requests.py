@@ -140,18 +140,19 @@ def answers(
     return bought
 
 
-def came_empty(
+def came_to_nothing(
     ledger: Ledger,
     requests: Sequence[Request],
     teachers: Mapping[str, Teacher],
     sampling: Sampling,
 ) -> set[tuple[str, str, int]]:
-    """Those of `requests` whose last answer held nothing: no sample, yet a model's answer to grade."""
+    """Those of `requests` whose last answer held nothing, or not what its JSON schema asks for: no sample, yet
+    a model's answer to grade."""
     keys = sorted({teacher.key for teacher in teachers.values()})
     rows = ledger.rows(
         "SELECT r.key FROM request r JOIN teacher t ON r.teacher = t.id "
         "WHERE t.key IN (SELECT unnest(?::VARCHAR[])) GROUP BY r.key "
-        "HAVING arg_max(r.error_class, r.id) = 'empty' AND arg_max(r.state, r.id) = 'invalid'",
+        "HAVING arg_max(r.error_class, r.id) IN ('empty', 'schema') AND arg_max(r.state, r.id) = 'invalid'",
         [keys],
     )
     empty = {row[0] for row in rows}

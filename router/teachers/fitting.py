@@ -1,11 +1,11 @@
 """Which prompts a teacher cannot take: too long for its context, or asking for what it lacks."""
 
-import asyncio
 import json
 from collections.abc import Sequence
 
 from ledger.prompts import Prompt
 from router.teachers.protocol import Sampling, Teacher
+from router.teachers.waiting import result_of
 
 # Most tokens that a chat template and a system prompt of its own put around the messages.
 TEMPLATE_TOKENS = 1024
@@ -19,7 +19,7 @@ def unable(teacher: Teacher, prompts: Sequence[Prompt], sampling: Sampling) -> d
     doubtful = [i for i, prompt in enumerate(prompts) if not _fits(teacher, prompt, sampling)]
     if not doubtful:
         return {}
-    found = asyncio.run(teacher.check([prompts[i] for i in doubtful], sampling))
+    found = result_of(teacher.check([prompts[i] for i in doubtful], sampling))
     told = {i: str(error) for i, error in zip(doubtful, found, strict=True) if error}
     return {i: why.partition(": ")[0] for i, why in told.items()}  # without the way out
 

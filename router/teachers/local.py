@@ -39,6 +39,7 @@ IDENTITY = (
 )
 ADAPTER_IDENTITY = ("adapter_model.safetensors", "adapter_config.json")
 
+MOST_IDS = 4_096  # prompts whose tokens are kept between `check` and `answer`
 LOGIT_TOKENS = 2048  # whose logits are in memory together: 400 MB with 50,000 words
 
 # Local teachers share the machine, so they share one thread: two at once would only be slower.
@@ -135,6 +136,8 @@ class LocalTeacher:
             ids = self._tokenise(prompt)
         except CallError as error:
             return error
+        if len(self._ids) >= MOST_IDS:  # of prompts that were checked and not answered
+            self._ids.clear()
         self._ids[prompt.key] = ids
         if sampling.top_logprobs:
             return CallError(
@@ -154,7 +157,7 @@ class LocalTeacher:
                 tokenize=False,
                 add_generation_prompt=True,
             )
-            return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+            return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
         except Exception as error:  # templates raise what they like, tokenizers for half characters
             raise CallError(
                 "bad_prompt", f"the chat template or tokenizer of `{self.name}` refused it: {error}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ledger.errors import InputError
 from ledger.keys import content_key
 from ledger.prompts import Item
-from tutelage.buying import cannot_take, measured_answers, purchase_figures, require_all
+from tutelage.buying import cannot_take, limits, measured_answers, purchase_figures, require_all
 from tutelage.stages.classifying import put_prompts
 from tutelage.stages.stage import Output, Stage
 from tutelage.watch import Watch
@@ -179,6 +179,7 @@ def _evaluate_inputs(workspace: Workspace) -> Any:
             for task, names in compared_teachers(workspace).items()
         },
         "routed": content_key(routed_on_test(workspace)),
+        "limits": limits(workspace),
         "within": evaluate.within,
         "speed": evaluate.speed.model_dump(mode="json"),
     }

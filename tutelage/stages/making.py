@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ledger.errors import InputError
 from ledger.mixes import MixDamaged, read_manifest
 from ledger.prompts import Item
-from tutelage.buying import AnswersMissing, buy_answers, cost_usd
+from tutelage.buying import AnswersMissing, buy_answers, closed_to, cost_usd, limits
 from tutelage.stages.classifying import declare_sources, labels
 from tutelage.stages.stage import Output, Stage
 from tutelage.watch import Watch
@@ -49,16 +49,21 @@ def asked_for(
 
 
 def teachers_of(workspace: Workspace, task: str, prompt: str) -> list[str]:
-    """Who answers a prompt, by its key and task: its routed teacher first."""
-    route, routed = workspace.recipe.route, workspace.routed.teacher(task, prompt)
-    if task == UNSURE and route.unsure == "aside":
+    """Who answers a prompt, by its key and task: its routed teacher first, and further ones that can."""
+    if task == UNSURE and workspace.recipe.route.unsure == "aside":
         return []
+    routed = workspace.routed.teacher(task, prompt)
+    further = (name for name in _further_teachers(workspace, task) if name != routed)
+    return [routed, *(name for name in further if prompt not in closed_to(workspace, name))]
+
+
+def _further_teachers(workspace: Workspace, task: str) -> list[str]:
+    """Who answers the prompts of a task besides their routed teacher."""
+    route = workspace.recipe.route
     if route.policy == "all":
-        return [routed, *(name for name in workspace.recipe.eligible if name != routed)]
+        return workspace.recipe.eligible
     second = workspace.outputs["route"]["routes"][task]["runner_up"]
-    if task == UNSURE and route.unsure == "two_teachers" and second not in (None, routed):
-        return [routed, str(second)]
-    return [routed]
+    return [str(second)] if task == UNSURE and route.unsure == "two_teachers" and second else []
 
 
 def answers_asked(workspace: Workspace) -> dict[tuple[str, str], int]:
@@ -196,6 +201,17 @@ def refuse_unknown_budgets(workspace: Workspace) -> None:
             )
 
 
+def refuse_unknown_routes(workspace: Workspace) -> None:
+    """Raises InputError, with file:line, for a task of `route.to` that does not exist."""
+    known = mix_tasks(workspace)
+    for task in workspace.recipe.route.to if workspace.pools.tasks else ():
+        if task not in known:
+            raise InputError(
+                f"{workspace.loaded.at('route', 'to', task)}: there is no task {task!r} to route; the tasks "
+                f"are {', '.join(known)}"
+            )
+
+
 def short_tasks(workspace: Workspace, there: Mapping[str, int]) -> list[str]:
     """What the mix needs of a task beyond what the prompts there give; by samples only."""
     if workspace.recipe.mix.unit != "samples":
@@ -226,12 +242,15 @@ def _tools(item: Item) -> str | None:
 
 
 def _generate_inputs(workspace: Workspace) -> Any:
+    routes = workspace.outputs["route"]["routes"]
+    further = {task: _further_teachers(workspace, task) for task in routes}
     return {
         "labels": workspace.keys["classify"],
         "teachers": {
-            task: workspace.teachers[route["teacher"]].key
-            for task, route in workspace.outputs["route"]["routes"].items()
+            task: [workspace.teachers[name].key for name in [route["teacher"], *further[task]]]
+            for task, route in routes.items()
         },
+        "limits": limits(workspace) if any(further.values()) else None,
         "left": workspace.outputs["route"]["prompt_routes"],
         "answering": workspace.recipe.route.model_dump(mode="json", include={"policy", "unsure"}),
         "references": _references(workspace),

@@ -45,7 +45,7 @@ def _probe_inputs(workspace: Workspace) -> Any:
         "sampling": [workspace.sampling.key_fields, workspace.sampling.max_tokens],
         "scorer": workspace.scorer("probes"),
         "route": workspace.recipe.route.model_dump(
-            mode="json", include={"confidence", "alpha", "objective"}
+            mode="json", include={"confidence", "alpha", "objective", "policy", "to", "guard"}
         ),
         "student": workspace.baseline.key if _learnable(workspace) else None,
         "allocation": [probes.allocation, probes.max_calls],
@@ -70,7 +70,7 @@ def _probe(workspace: Workspace, watch: Watch) -> Output:
     scores: Scores = {}
     worth: Scores = {}
     near: dict[str, Learnability] = {}
-    while (cells := _next_probes(workspace, items, vectors, worth, asked, found)).any():
+    while (cells := _next_probes(workspace, items, vectors, worth, asked, closed, found)).any():
         requests = [
             Request(items[row].prompt, names[column], task=str(items[row].task))
             for column, row in np.argwhere((cells & ~closed).T).tolist()
@@ -223,6 +223,7 @@ def _next_probes(
     vectors: "np.ndarray | None",
     scores: Scores,
     asked: "np.ndarray",
+    closed: "np.ndarray",
     found: "Measured",
 ) -> "np.ndarray":
     """The answers (N, T) bool to buy next; none where all is bought that is wanted."""
@@ -231,7 +232,7 @@ def _next_probes(
     from router.deciding import contested, decide, next_round, utilities
 
     names, recipe = _names(workspace), workspace.recipe
-    budget = (recipe.probes.max_calls or asked.size) - int(asked.sum())
+    budget = (recipe.probes.max_calls or asked.size) - int((asked & ~closed).sum())
     if vectors is None:
         wanted = np.zeros(asked.shape, bool)
         wanted[: max(budget, 0) // len(names)] = not asked.any()

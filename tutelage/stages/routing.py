@@ -44,7 +44,7 @@ def _route(workspace: Workspace, watch: Watch) -> Output:
     usd = usd_per_1000(workspace, workspace.outputs["probe"]["answer_usd"])
     probes = workspace.outputs["probe"]
     worth = probed(workspace, vectors, probes["worth"] or probes["scores"])
-    router = fit_router(worth, config, workspace.recipe.seed, usd)
+    router = fit_router(worth, config, workspace.recipe.seed, usd, pools.tasks)
     folder = Path("router") / workspace.keys["route"][:12]
     router.save(workspace.folder / folder)
     leaving = _leaving(workspace, watch, router)
@@ -68,7 +68,7 @@ def _route(workspace: Workspace, watch: Watch) -> Output:
         "left": [[task, teacher, count] for (task, teacher), count in sorted(moves.items())],
         "because": Counter(route.because for route in moved),
         "prompts": len(pools.train),
-        "prompt_routes": content_key([[r.prompt, r.teacher] for r in leaving]),
+        "prompt_routes": content_key([[r.prompt, keys[r.teacher]] for r in leaving]),
     }
     watch.note(leaving_line(output))
     return output
@@ -91,6 +91,8 @@ def _front(workspace: Workspace, usd: dict[str, dict[str, float]] | None) -> lis
 
 def _leaving(workspace: Workspace, watch: Watch, router: "Router") -> "list[PromptRoute]":
     """Training prompts and test items that do not go to their task's teacher."""
+    from router.deciding import UNSURE
+
     pools, config = workspace.pools, workspace.recipe.route
     prompts = {item.prompt.key: item.prompt for item in (*pools.train, *pools.test)}
     test = {item.prompt.key for item in pools.test}
@@ -103,7 +105,7 @@ def _leaving(workspace: Workspace, watch: Watch, router: "Router") -> "list[Prom
         routes = router.leaving(keys, vectors, tasks, config.confidence, unable)
         leaving |= {route.prompt: route for route in routes}
         own = router.choose(vectors, tasks, unable)
-        places = [i for i, key in enumerate(keys) if key not in test]
+        places = [i for i, key in enumerate(keys) if key not in test and tasks[i] != UNSURE]
         leaving |= _explored(workspace, router, [(asked[i], tasks[i], own[i]) for i in places])
     return list(leaving.values())
 

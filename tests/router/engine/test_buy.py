@@ -26,7 +26,7 @@ from router.engine import (
     answers,
     breaker,
     buy,
-    came_empty,
+    came_to_nothing,
     gate,
     sampling_of,
     unbought,
@@ -112,10 +112,12 @@ def test_an_empty_answer_is_told_apart_from_one_that_never_came(
     server.rule = lambda call: faults.get(call.prompt)
     order(ledger, teachers, requests, retries=0)
     sampling = sampling_of(settings())
-    assert came_empty(ledger, requests, teachers, sampling) == {(requests[0].prompt.key, "t", 0)}
+    assert came_to_nothing(ledger, requests, teachers, sampling) == {
+        (requests[0].prompt.key, "t", 0)
+    }
     faults.clear()
     order(ledger, teachers, requests)
-    assert came_empty(ledger, requests, teachers, sampling) == set()
+    assert came_to_nothing(ledger, requests, teachers, sampling) == set()
 
 
 def test_the_money_of_every_sitting_counts(
