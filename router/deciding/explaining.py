@@ -96,7 +96,7 @@ def _runner_up(
     router: Router, vector: "np.ndarray", task: str, route: Route, teacher: str, confidence: float
 ) -> tuple[str | None, Gain | None]:
     """The next best teacher on a prompt, and by how much `teacher` should exceed it."""
-    if router.local is None:
+    if router.local is None or teacher not in router.teachers:
         if teacher != route.teacher:
             return None, None
         if route.runner_up is None or route.margin is None:

@@ -97,6 +97,7 @@ class LocalGain:
 class Router:
     """Routes by task, and the model of their neighbourhoods: None where prompts follow their task.
 
+    `teachers` are those that it chooses among: under `local` the ones that were scored.
     `local_gain` is what the guard went by, None where there was nothing to choose; `guard` says it.
     """
 
@@ -136,7 +137,7 @@ class Router:
         assert vectors is not None
         predicted = self.local.predict(vectors, tasks)
         for row, cannot in unable.items():
-            predicted[row, [self.teachers.index(name) for name in cannot]] = -np.inf
+            predicted[row, [i for i, name in enumerate(self.teachers) if name in cannot]] = -np.inf
         best = _best(predicted, own, self.teachers)
         return [
             teacher if task == UNSURE else self.teachers[i]
@@ -181,7 +182,7 @@ class Router:
         confidence: float,
     ) -> Sequence[Gain | None]:
         """What the first of two teachers should bring over the second on prompts of a task."""
-        if self.local is None or task == UNSURE:
+        if self.local is None or task == UNSURE or not set(teachers) <= set(self.teachers):
             return [None] * len(rows)
         assert vectors is not None
         ours, theirs = (self.teachers.index(name) for name in teachers)

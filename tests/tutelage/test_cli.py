@@ -233,7 +233,7 @@ def test_an_unknown_task_is_named_with_its_line(tmp_path: Path) -> None:
     fixed = {"policy": "fixed", "to": {"greem": "one"}}
     write_recipe(tmp_path, route=fixed)
     said = run("check", "recipe.yaml", cwd=tmp_path, code=2)
-    assert "route.to.greem: task 'greem' has no examples" in said
+    assert "recipe.yaml:31: route.to.greem: there is no task 'greem' to route" in said
 
 
 def test_a_local_teacher_that_does_not_exist_is_named(tmp_path: Path) -> None:

@@ -161,7 +161,23 @@ def test_probes_that_nobody_answered_and_silent_teachers_do_no_harm():
     scores[::7] = np.nan
     assert fit_router(_probed(scores, vectors), RouteConfig(), seed=0).local is not None
     scores[:, 2] = np.nan
-    assert fit_router(_probed(scores, vectors), RouteConfig(), seed=0).local is None
+    router = fit_router(_probed(scores, vectors), RouteConfig(), seed=0)
+    assert router.local is not None
+    assert router.teachers == ("a", "b"), "nobody leaves for a teacher of whom nothing is known"
+    unable = {0: {"a": "too long", "c": "too long"}, 1: {"a": "too long", "b": "too long"}}
+    assert router.choose(vectors[:2], ["all"] * 2, unable) == ["b", "c"]
+    assert {
+        r.teacher for r in router.leaving(["x", "y"], vectors[:2], ["all"] * 2, 0.95, unable)
+    } == {"b", "c"}
+
+
+def test_a_task_without_probes_goes_to_the_best_single_teacher():
+    vectors, at = _places(200, 1)
+    router = fit_router(_probed(_scores(at, 2), vectors), RouteConfig(), 0, None, ["all", "poetry"])
+    poetry = next(route for route in router.routes if route.task == "poetry")
+    assert poetry.teacher == poetry.best_single
+    assert "no probe of poetry was scored" in poetry.reason
+    assert len(router.choose(vectors[:5], ["poetry"] * 5)) == 5
 
 
 def test_the_guard_keeps_prompts_with_their_task_where_scores_depend_on_nothing():
