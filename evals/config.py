@@ -62,7 +62,7 @@ class _Items(Section):
 
 
 class ProbesConfig(_Items):
-    """Held-out prompts that every teacher answers, to measure its strength per task."""
+    """Held-out prompts that teachers answer, to measure their strength per task."""
 
     per_task: int | None = Field(
         default=None,

@@ -8,8 +8,9 @@ student's key as their reference.
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from evals.scorers import Score
@@ -26,8 +27,12 @@ AT_ONCE = 256  # answers, then their rows are put
 
 KNOWN = """
 SELECT sample.key, score.scorer, score.value FROM score JOIN sample ON score.sample = sample.id
-WHERE score.reference_sha = ? AND score.scorer IN ('likelihood', 'reach')
+WHERE score.reference_sha = ? AND score.scorer IN (?, ?)
 """
+
+# task -> teacher -> prompt key
+Values = Mapping[str, Mapping[str, Mapping[str, float]]]
+Answers = Mapping[tuple[str, str, int], Sampled]  # by prompt key, teacher, n
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,7 @@ def learnability(
     """
     ledger.fold()
     known: dict[str, dict[str, float]] = {}
-    for key, scorer, value in ledger.rows(KNOWN, [student.key]):
+    for key, scorer, value in ledger.rows(KNOWN, [student.key, LIKELIHOOD, REACH]):
         known.setdefault(key, {})[scorer] = value
     found = {key: Learnability(**at) for key, at in known.items() if len(at) == 2}
     wanted = {answer.sample_key: (prompt, answer) for prompt, answer in answered}
@@ -77,6 +82,41 @@ def learnability(
     if new:
         result_of(student.close())  # the teachers need the room
     return {key: found[key] for key in wanted if key is not None}
+
+
+def worth(
+    scores: Values, answers: Answers, near: Mapping[str, Learnability]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """What scores are worth to the student, in their order; nothing where an answer held nothing."""
+
+    def one(key: str, teacher: str, score: float) -> float:
+        found = near.get(answers[key, teacher, 0].sample_key or "")
+        return found.worth(score) if found else 0.0
+
+    return {
+        task: {
+            teacher: {key: one(key, teacher, score) for key, score in by_key.items()}
+            for teacher, by_key in by_teacher.items()
+        }
+        for task, by_teacher in scores.items()
+    }
+
+
+def mean_learnability(
+    scores: Values, answers: Answers, near: Mapping[str, Learnability]
+) -> dict[str, dict[str, Learnability]]:
+    """By teacher and task, the mean of its answers that were scored; where an answer held something."""
+    found: dict[str, dict[str, Learnability]] = {}
+    for task, by_teacher in scores.items():
+        for teacher, by_key in by_teacher.items():
+            samples = [answers[key, teacher, 0].sample_key or "" for key in by_key]
+            known = [near[sample] for sample in samples if sample in near]
+            if known:
+                likelihood, reach = (
+                    fmean(getattr(each, name) for each in known) for name in (LIKELIHOOD, REACH)
+                )
+                found.setdefault(teacher, {})[task] = Learnability(likelihood, reach)
+    return found
 
 
 def _measured(student: LocalTeacher, pairs: Sequence[tuple[Prompt, str]]) -> list[Learnability]:

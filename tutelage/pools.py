@@ -15,7 +15,8 @@ from tutelage.sources import Skipped, read_file, read_source
 
 @dataclass(frozen=True, slots=True)
 class Pools:
-    """What each set holds. `train` has no use for references; the others carry tasks and references."""
+    """What each set holds. Probes and test items carry tasks and references; prompts to train on
+    may, and their answers are graded then."""
 
     train: list[Item]
     examples: list[Item]

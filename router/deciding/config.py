@@ -48,7 +48,7 @@ class TasksConfig(Section):
                 "give exactly one of `examples:` (prompts with their task), `describe:` (a sentence per "
                 "task) and `discover: auto`"
             )
-        if self.describe is not None and len(self.describe) < 1:
+        if self.describe is not None and not self.describe:
             raise ValueError("`describe:` names no task: give a sentence for each")
         for task, sentence in (self.describe or {}).items():
             if not task.strip() or task == "unsure":
@@ -106,8 +106,8 @@ class RouteConfig(Section):
     )
     to: dict[str, str] = Field(
         default_factory=dict,
-        description="For `fixed`: task to teacher. Tasks left out, and `unsure`, go to the best "
-        "single teacher.",
+        description="For `fixed`: task, or `unsure`, to teacher. What is left out goes to the best single "
+        "teacher.",
     )
     level: Literal["prompt", "task"] = Field(
         default="prompt",

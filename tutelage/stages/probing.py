@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import zip_longest
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from ledger.errors import InputError
@@ -58,6 +57,7 @@ def _probe(workspace: Workspace, watch: Watch) -> Output:
     """Buys in rounds, each decided by the scores before it: killed and unkilled runs buy the same."""
     import numpy as np
 
+    from evals.likelihood import mean_learnability, worth
     from evals.summary import score_answers, values
     from router.deciding import estimate
     from router.engine import Request
@@ -68,9 +68,9 @@ def _probe(workspace: Workspace, watch: Watch) -> Output:
     asked, closed = np.zeros((len(items), len(names)), bool), _closed(workspace, items, names)
     found: Measured = {}
     scores: Scores = {}
-    worth: Scores = {}
+    weighed: Scores = {}
     near: dict[str, Learnability] = {}
-    while (cells := _next_probes(workspace, items, vectors, worth, asked, closed, found)).any():
+    while (cells := _next_probes(workspace, items, vectors, weighed, asked, closed, found)).any():
         requests = [
             Request(items[row].prompt, names[column], task=str(items[row].task))
             for column, row in np.argwhere((cells & ~closed).T).tolist()
@@ -86,7 +86,7 @@ def _probe(workspace: Workspace, watch: Watch) -> Output:
         scores = values(score_answers(workspace.ledger, found, items, scorers))
         if _learnable(workspace):
             near = _learnability(workspace, watch, items, found)
-        worth = _worth(scores, found, near) if near else scores
+        weighed = worth(scores, found, near) if near else scores
     by_teacher = {
         name: {task: list(scores[task].get(name, {}).values()) for task in scores} for name in names
     }
@@ -99,8 +99,11 @@ def _probe(workspace: Workspace, watch: Watch) -> Output:
         "of": asked.size,
         "teachers": {name: teacher.key for name, teacher in workspace.teachers.items()},
         "scores": scores,
-        "worth": worth if near else None,
-        "learnability": _nearness(items, names, found, near),
+        "worth": weighed if near else None,
+        "learnability": {
+            name: {task: [mean.likelihood, mean.reach] for task, mean in at.items()}
+            for name, at in mean_learnability(scores, found, near).items()
+        },
         "strengths": {
             name: {
                 task: asdict(strengths[name, task])
@@ -160,42 +163,6 @@ def _learnability(
             done, total, f"{done:,}/{total:,} answers held against what the student could say"
         ),
     )
-
-
-def _worth(scores: Scores, found: "Measured", near: "dict[str, Learnability]") -> Scores:
-    """What scores are worth to the student: nothing where an answer held nothing."""
-
-    def worth(key: str, name: str, score: float) -> float:
-        learnability = near.get(found[key, name, 0].sample_key or "")
-        return learnability.worth(score) if learnability else 0.0
-
-    return {
-        task: {
-            name: {key: worth(key, name, score) for key, score in by_key.items()}
-            for name, by_key in by_teacher.items()
-        }
-        for task, by_teacher in scores.items()
-    }
-
-
-def _nearness(
-    items: list[Item], names: list[str], found: "Measured", near: "dict[str, Learnability]"
-) -> dict[str, dict[str, list[float]]]:
-    """By teacher and task, the mean likelihood and reach of its answers."""
-    known: dict[str, dict[str, list[Learnability]]] = {name: {} for name in names}
-    for item in items:
-        for name in names:
-            answer = found.get((item.prompt.key, name, 0))
-            if answer and answer.sample_key in near:
-                known[name].setdefault(str(item.task), []).append(near[answer.sample_key])
-    return {
-        name: {
-            task: [fmean(each.likelihood for each in at), fmean(each.reach for each in at)]
-            for task, at in tasks.items()
-        }
-        for name, tasks in known.items()
-        if tasks
-    }
 
 
 def _in_rounds(workspace: Workspace) -> bool:

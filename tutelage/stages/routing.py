@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ledger.keys import content_key
 from tutelage.buying import cannot_take, limits
 from tutelage.stages.classifying import embedded_windows, labels, vectors_of
-from tutelage.stages.probing import score_table, usd_per_1000
+from tutelage.stages.probing import Scores, score_table, usd_per_1000
 from tutelage.stages.stage import Output, Stage
 from tutelage.watch import Watch
 from tutelage.workspace import Workspace
@@ -98,13 +98,17 @@ def _leaving(workspace: Workspace, watch: Watch, router: "Router") -> "list[Prom
     test = {item.prompt.key for item in pools.test}
     task_of = {key: task for key, (task, _) in labels(workspace).items()}
     task_of |= {item.prompt.key: str(item.task) for item in pools.test}
+    by_task = {route.task: route.teacher for route in router.routes}
     leaving: dict[str, PromptRoute] = {}
     for keys, vectors in embedded_windows(workspace, [*pools.train, *pools.test], watch):
         tasks, asked = [task_of[key] for key in keys], [prompts[key] for key in keys]
         unable = _unable(workspace, asked, router.choose(vectors, tasks))
         routes = router.leaving(keys, vectors, tasks, config.confidence, unable)
         leaving |= {route.prompt: route for route in routes}
-        own = router.choose(vectors, tasks, unable)
+        own = [
+            leaving[k].teacher if k in leaving else by_task[t]
+            for k, t in zip(keys, tasks, strict=True)
+        ]
         places = [i for i, key in enumerate(keys) if key not in test and tasks[i] != UNSURE]
         leaving |= _explored(workspace, router, [(asked[i], tasks[i], own[i]) for i in places])
     return list(leaving.values())
@@ -149,9 +153,7 @@ def _explored(
     return found
 
 
-def probed(
-    workspace: Workspace, vectors: "np.ndarray", scores: dict[str, dict[str, dict[str, float]]]
-) -> "Probed":
+def probed(workspace: Workspace, vectors: "np.ndarray", scores: Scores) -> "Probed":
     """The probes with their vectors (N, D), and every teacher's score on each, or what it is worth."""
     from router.deciding import Probed
 
