@@ -1,8 +1,6 @@
 """Where prompts may not go: too long for a teacher, of another licence; and where a lot sends them."""
 
-import os
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,24 +24,17 @@ JOIN teacher t ON r.teacher = t.id WHERE r.run = ?
 TASK_OF = "SELECT p.key, p.source FROM prompt p"
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("constraints")
-    before = Path.cwd()
-    os.chdir(folder)
-    yield folder
-    os.chdir(before)
-
-
 def _teachers(**changes: dict[str, Any]) -> dict[str, Any]:
     teachers = small_fields()["teachers"]
     return {name: {**fields, **changes.get(name, {})} for name, fields in teachers.items()}
 
 
-def test_prompts_that_are_too_long_for_their_teacher_go_to_the_best_that_can(home: Path) -> None:
+def test_prompts_that_are_too_long_for_their_teacher_go_to_the_best_that_can(
+    folder_of_module: Path,
+) -> None:
     teachers = _teachers(speller={"context": 34})  # 24 of it for the answer
     route = {"policy": "fixed", "to": {"spell_backward": "speller"}}
-    path = write_small(home, run="runs/long", teachers=teachers, route=route)
+    path = write_small(folder_of_module, run="runs/long", teachers=teachers, route=route)
     result = run_recipe(path, until="evaluate")
     assert result["stages"]["probe"]["states"].keys() == {"done"}
     assert result["stages"]["generate"]["states"].keys() == {"done"}
@@ -64,12 +55,14 @@ def test_prompts_that_are_too_long_for_their_teacher_go_to_the_best_that_can(hom
     assert "speller cannot take it" in told.explanation.reason
 
 
-def test_prompts_are_not_routed_to_a_licence_that_the_mix_refuses(home: Path) -> None:
+def test_prompts_are_not_routed_to_a_licence_that_the_mix_refuses(folder_of_module: Path) -> None:
     fields = small_fields()
     prompts = [{**source, "licence": "MIT"} for source in fields["prompts"]]
     teachers = _teachers(adder={"licence": "MIT"}, generalist={"licence": "MIT"})
     mix = {**fields["mix"], "from": {"licences": ["MIT"]}}
-    path = write_small(home, run="runs/mit", prompts=prompts, teachers=teachers, mix=mix)
+    path = write_small(
+        folder_of_module, run="runs/mit", prompts=prompts, teachers=teachers, mix=mix
+    )
     assert any("speller is not asked" in note for note in plan_recipe(path).notes)
     result = run_recipe(path, until="mix")
     assert result["stages"]["probe"]["strengths"].keys() == {"adder", "generalist"}
@@ -96,8 +89,8 @@ def test_a_mix_that_takes_nobody_is_told_with_its_line(
         load_recipe(write_small(tmp_path, mix=mix, route=route))
 
 
-def test_a_share_of_the_training_prompts_explores(home: Path) -> None:
-    path = write_small(home, run="runs/lots", route={"explore": 0.3})
+def test_a_share_of_the_training_prompts_explores(folder_of_module: Path) -> None:
+    path = write_small(folder_of_module, run="runs/lots", route={"explore": 0.3})
     result = run_recipe(path, until="mix")
     explored = result["stages"]["route"]["because"]["explored"]
     of = result["stages"]["route"]["prompts"]

@@ -1,13 +1,11 @@
 """The whole loop on real models: it runs, records, resumes, and does nothing twice."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +52,10 @@ class Recorder(Watch):
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def home(folder_of_module: Path) -> Path:
     """A folder in which the small recipe has run once; the working directory while it is used."""
-    folder = tmp_path_factory.mktemp("home")
-    before = Path.cwd()
-    os.chdir(folder)
-    run_recipe(write_small(folder))
-    yield folder
-    os.chdir(before)
+    run_recipe(write_small(folder_of_module))
+    return folder_of_module
 
 
 @pytest.fixture(scope="module")

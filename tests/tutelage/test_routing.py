@@ -1,8 +1,6 @@
 """Routing inside a run: three families in one task, where only single prompts tell the teachers apart."""
 
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,13 +26,9 @@ def _one_task(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("one_task")
-    before = Path.cwd()
-    os.chdir(folder)
-    run_recipe(_one_task(folder))
-    yield folder
-    os.chdir(before)
+def home(folder_of_module: Path) -> Path:
+    run_recipe(_one_task(folder_of_module))
+    return folder_of_module
 
 
 def test_prompts_of_one_task_go_to_the_teacher_of_their_family(home: Path) -> None:

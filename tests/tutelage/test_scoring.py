@@ -1,11 +1,7 @@
 """Answers of several teachers to one prompt: graded, and the best or only verified ones kept."""
 
-import os
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from ledger.store import Ledger
 from tests.tutelage.small_run import small_fields, write_small
@@ -19,24 +15,17 @@ WHERE m.run = ?
 """
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("scoring")
-    before = Path.cwd()
-    os.chdir(folder)
-    yield folder
-    os.chdir(before)
-
-
-def _mixed(home: Path, run: str, drop: list[str], policy: str) -> list[tuple[str, str, float]]:
+def _mixed(
+    folder_of_module: Path, run: str, drop: list[str], policy: str
+) -> list[tuple[str, str, float]]:
     mix = {"unit": "samples", "total": 60, "drop": drop}
-    path = write_small(home, run=f"runs/{run}", mix=mix, route={"policy": policy})
+    path = write_small(folder_of_module, run=f"runs/{run}", mix=mix, route={"policy": policy})
     run_recipe(path, until="mix")
     return Ledger(Path("runs/ledger")).rows(MEMBERS, [run])
 
 
-def test_of_every_teachers_answers_the_best_one_is_kept(home: Path) -> None:
-    members = _mixed(home, "best", ["not_best"], "all")
+def test_of_every_teachers_answers_the_best_one_is_kept(folder_of_module: Path) -> None:
+    members = _mixed(folder_of_module, "best", ["not_best"], "all")
     assert max(Counter(key for key, _, _ in members).values()) == 1
     assert len(members) == 60
     asked = Ledger(Path("runs/ledger")).rows(
@@ -53,11 +42,11 @@ def test_of_every_teachers_answers_the_best_one_is_kept(home: Path) -> None:
     assert all(score == scores[key] for key, _, score in members)
 
 
-def test_only_verified_answers_are_kept_and_missing_ones_are_bought(home: Path) -> None:
+def test_only_verified_answers_are_kept_and_missing_ones_are_bought(folder_of_module: Path) -> None:
     fields = small_fields()
     one = {"generalist": fields["teachers"]["generalist"]}
     mix = {"unit": "samples", "total": 60, "drop": ["unverified"]}
-    path = write_small(home, run="runs/verified", mix=mix, teachers=one)
+    path = write_small(folder_of_module, run="runs/verified", mix=mix, teachers=one)
     result = run_recipe(path, until="mix")
     members = Ledger(Path("runs/ledger")).rows(MEMBERS, ["verified"])
     assert [score for _, _, score in members] == [1.0] * 60

@@ -1,7 +1,5 @@
 """Tasks without examples: discovered in the prompts, or described by a sentence, through a whole run."""
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,13 +30,9 @@ def _without_examples(folder: Path, run: str, **tasks: object) -> Path:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("tasks")
-    before = Path.cwd()
-    os.chdir(folder)
-    run_recipe(_without_examples(folder, "runs/found", discover="auto"))
-    yield folder
-    os.chdir(before)
+def home(folder_of_module: Path) -> Path:
+    run_recipe(_without_examples(folder_of_module, "runs/found", discover="auto"))
+    return folder_of_module
 
 
 def _agreement(run: str) -> float:
