@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ledger.errors import InputError
 from ledger.mixes import MixDamaged, read_manifest
 from ledger.prompts import Item
+from router.deciding.classifier import UNSURE
 from tutelage.buying import AnswersMissing, buy_answers, closed_to, cost_usd, limits
 from tutelage.stages.classifying import declare_sources, labels
 from tutelage.stages.stage import Output, Stage
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from mixer import Candidate, Need
     from router.engine import BoughtAnswer, Failure, Request
 
-UNSURE = "unsure"
 GRADED = {"unverified", "not_best"}  # the filters that go by scores
 FIRST_GUESS_TOKENS = 64.0  # of an answer, where no probe of its task was answered
 

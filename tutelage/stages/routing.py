@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ledger.keys import content_key
+from router.deciding.classifier import UNSURE
 from tutelage.buying import cannot_take, limits
 from tutelage.stages.classifying import embedded_windows, labels, vectors_of
 from tutelage.stages.probing import Scores, score_table, usd_per_1000
@@ -91,8 +92,6 @@ def _front(workspace: Workspace, usd: dict[str, dict[str, float]] | None) -> lis
 
 def _leaving(workspace: Workspace, watch: Watch, router: "Router") -> "list[PromptRoute]":
     """Training prompts and test items that do not go to their task's teacher."""
-    from router.deciding import UNSURE
-
     pools, config = workspace.pools, workspace.recipe.route
     prompts = {item.prompt.key: item.prompt for item in (*pools.train, *pools.test)}
     test = {item.prompt.key for item in pools.test}
