@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-MAX_ROWS = 20_000  # holds the file for well under a second
+# Of one fold, which so holds the file for well under a second.
+MAX_ROWS, MAX_BYTES = 20_000, 64 << 20
+# DuckDB closes row groups of 122,880 rows otherwise, each time with all their vectors or texts in memory.
+ROW_GROUP_ROWS = 8_192
 
 
 def first_row(

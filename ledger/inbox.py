@@ -96,19 +96,20 @@ class Inbox:
         with _explained(self.path), _reading(self.path) as db:
             return int(db.execute("SELECT coalesce(max(seq), 0) FROM inbox").fetchone()[0])
 
-    def pending(self, max_rows: int, until: int) -> list[tuple[int, str, bytes]]:
-        """The oldest records (seq, table, JSON lines) up to number `until`, of about `max_rows` rows."""
+    def pending(self, max_rows: int, max_bytes: int, until: int) -> list[tuple[int, str, bytes]]:
+        """The oldest records (seq, table, JSON lines) up to number `until`; no more than one where it is
+        greater than the limits."""
         records: list[tuple[int, str, bytes]] = []
-        total = 0
+        total, size = 0, 0
         # A connection of its own, so that no commit waits until all is read.
         with _explained(self.path), _reading(self.path) as db:
             query = "SELECT seq, tbl, n, body FROM inbox WHERE seq <= ? ORDER BY seq"
             cursor = db.execute(query, (until,))
             for seq, table, rows, body in cursor:
-                if records and total + rows > max_rows:
+                total, size = total + rows, size + len(body)
+                if records and (total > max_rows or size > max_bytes):
                     break
                 records.append((seq, table, body))
-                total += rows
             cursor.close()
         return records
 

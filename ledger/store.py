@@ -23,7 +23,9 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from ledger.errors import BadQuery, LedgerBusy, LedgerDamaged, LedgerError
 from ledger.folding import (
+    MAX_BYTES,
     MAX_ROWS,
+    ROW_GROUP_ROWS,
     first_row,
     fold_records,
     last_batch,
@@ -95,7 +97,7 @@ class Ledger:
         newest = inbox.newest()
         while True:
             with self._turn:
-                records = inbox.pending(MAX_ROWS, newest)
+                records = inbox.pending(MAX_ROWS, MAX_BYTES, newest)
                 head = inbox.head()
                 if not records and self.database.exists():
                     if self._checked != head:
@@ -229,7 +231,16 @@ class Ledger:
     def _connect_to_fold(self) -> "duckdb.DuckDBPyConnection":
         import duckdb
 
-        return duckdb.connect(str(self.database), config={"enable_external_access": "false"})
+        db = duckdb.connect()
+        path = str(self.database).replace("'", "''")
+        try:
+            db.execute(f"ATTACH '{path}' AS folded (ROW_GROUP_SIZE {ROW_GROUP_ROWS})")
+            db.execute("USE folded")
+            db.execute("SET enable_external_access = false")
+        except BaseException:
+            db.close()
+            raise
+        return db
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ Predict = Callable[[np.ndarray, Sequence[str]], np.ndarray]
 Fit = Callable[[np.ndarray, Sequence[str], np.ndarray, int], Predict]
 
 NEIGHBOURS = 50
-SHRINKAGE = 20.0  # pretended observations at the overall mean
+SHRINKAGE = 40.0  # pretended observations at the overall mean
 BOOSTED_DIMENSIONS = 64
 
 

@@ -225,13 +225,37 @@ class _Group:
 
     def posterior(self, scales: "np.ndarray") -> Posterior:
         import numpy as np
-        from scipy.linalg import cho_factor, cho_solve
+        from scipy.linalg import inv
 
         precision = self.gram * np.outer(scales, scales)
         diagonal = np.arange(len(scales))
         precision[diagonal, diagonal] += 1.0
         precision[0, 0] += OVERALL_PRECISION - 1.0
-        return Posterior(scales, cho_solve(cho_factor(precision), np.eye(len(scales))))
+        return Posterior(scales, inv(precision, assume_a="pos"))
+
+    def left_out(self, scales: "np.ndarray", values: "np.ndarray") -> "np.ndarray":
+        """What the other values predict of each (n, t).
+
+        By the covariance of values where it is smaller than that of effects: both say the same (Rasmussen
+        and Williams 2006, section 5.4.2).
+        """
+        import numpy as np
+        from scipy.linalg import inv
+
+        if len(values) >= len(scales):
+            posterior = self.posterior(scales)
+            residuals = values - self.design @ self.effects(posterior, values)
+            own = 1 - posterior.leverage(self.members)
+        else:
+            variances = scales**2
+            variances[0] /= OVERALL_PRECISION
+            covariance = ((self.design * variances) @ self.design.T).toarray()
+            diagonal = np.arange(len(values))
+            covariance[diagonal, diagonal] += 1.0
+            precision = inv(covariance, assume_a="pos")
+            residuals, own = precision @ values, precision.diagonal()
+        found: np.ndarray = values - residuals / np.maximum(own, 1e-6)[:, None]
+        return found
 
     def effects(self, posterior: Posterior, values: "np.ndarray") -> "np.ndarray":
         """The effects (C, t) that values (n, t) of this group's prompts show."""
@@ -252,10 +276,7 @@ def _left_out(
     found = np.full(advantages.shape, np.nan)
     for i, group in enumerate(groups):
         cells = np.ix_(group.rows, np.flatnonzero(posterior_of == i))
-        posterior, values = group.posterior(scales), advantages[cells]
-        residuals = values - group.design @ group.effects(posterior, values)
-        own = np.minimum(posterior.leverage(group.members), 1 - 1e-6)
-        found[cells] = values - residuals / (1 - own)[:, None]
+        found[cells] = group.left_out(scales, advantages[cells])
     return found
 
 

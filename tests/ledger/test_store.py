@@ -292,6 +292,19 @@ def test_a_ledger_of_another_schema_version_is_refused(tmp_path: Path) -> None:
         ledger.rows("SELECT 1")
 
 
+def test_long_texts_are_folded_in_parts_in_a_folder_with_a_quote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "MAX_BYTES", 5_000)
+    ledger = Ledger(tmp_path / "the student's")
+    with ledger.writing("test"):
+        for number in range(9):
+            put_prompts(ledger, [f"{number} " + "x" * (20_000 if number == 5 else 2_000)])
+    assert ledger.rows("SELECT count(*) FROM prompt_text") == [(9,)]
+    assert ledger.rows("SELECT max(sequence) > 3, max(sequence) <= 10 FROM batch") == [(True, True)]
+    ledger.verify()
+
+
 def test_a_batch_of_nothing_new_leaves_the_chain_whole(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     for text in ("one", "one", "two"):
