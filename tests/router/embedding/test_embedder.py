@@ -57,6 +57,18 @@ def test_bfloat16_agrees_with_float32(embedder: Embedder) -> None:
     assert cosines.min() > 0.999
 
 
+def test_packed_weights_give_the_same_vectors(
+    embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def encoded() -> np.ndarray:
+        best = processor_precision()
+        return Embedder(embedder.model_id, embedder.revision, embedder.folder, best).encode(TEXTS)
+
+    packed = encoded()
+    monkeypatch.setattr("router.embedding.embedder._pack", lambda model: None)
+    assert (packed * encoded()).sum(axis=1).min() > 0.9999
+
+
 @pytest.mark.gpu
 def test_float16_on_a_gpu_agrees_with_float32(embedder: Embedder) -> None:
     plain = Embedder(embedder.model_id, embedder.revision, embedder.folder, "float32")
