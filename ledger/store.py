@@ -231,7 +231,7 @@ class Ledger:
     def _connect_to_fold(self) -> "duckdb.DuckDBPyConnection":
         import duckdb
 
-        db = duckdb.connect()
+        db = duckdb.connect()  # in memory: only an attached file can be told its row groups
         path = str(self.database).replace("'", "''")
         try:
             db.execute(f"ATTACH '{path}' AS folded (ROW_GROUP_SIZE {ROW_GROUP_ROWS})")

@@ -184,9 +184,8 @@ def _explanation(workspace: Workspace, prompt: Prompt) -> "Explanation":
     examples, probes = example_pairs(workspace), workspace.pools.probes
     prompts = [item.prompt for item in (*(item for item, _ in examples), *probes)]
     cached = cached_vectors(workspace.ledger, prompts, workspace.embedder)
-    missing = [
-        each for each in prompts if each.key not in cached
-    ]  # of a machine of another precision
+    # A run of another machine may have vectors of another precision.
+    missing = [each for each in prompts if each.key not in cached]
     encoded = workspace.embedder.encode([each.text for each in missing])
     cached |= {each.key: vector for each, vector in zip(missing, encoded, strict=True)}
     vectors = np.stack([cached[each.key] for each in prompts])

@@ -126,19 +126,18 @@ def _chunk(
     logits_C_V: Tensor, targets: Targets, objective: Objective
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradient (C, V), cross-entropies (C,) and divergences (C,); the logits are written over."""
-    apart = objective.temperature != 1.0 and bool(targets.kd_weights_N.any())
-    tempered = logits_C_V / objective.temperature if apart else logits_C_V
-    plain = _Softmax(logits_C_V, targets.ids_N_K, targets.probabilities_N_K, targets.labels_N)
-    if not apart:
-        kd, coefficients = _divergence(plain, targets, objective)
-        plain.write_gradient(targets.ce_weights_N, targets.kd_weights_N, coefficients)
-        return plain.exp_C_V, plain.ce_C, kd
-    hot = _Softmax(tempered, targets.ids_N_K, targets.probabilities_N_K, targets.labels_N)
-    kd, coefficients = _divergence(hot, targets, objective)
+    if objective.temperature == 1.0 or not targets.kd_weights_N.any():
+        both = _Softmax(logits_C_V, targets)
+        kd, coefficients = _divergence(both, targets, objective)
+        both.write_gradient(targets.ce_weights_N, targets.kd_weights_N, coefficients)
+        return both.exp_C_V, both.ce_C, kd
     nothing = torch.zeros_like(targets.ce_weights_N)
+    tempered = _Softmax(logits_C_V / objective.temperature, targets)
+    kd, coefficients = _divergence(tempered, targets, objective)
+    tempered.write_gradient(nothing, targets.kd_weights_N * objective.temperature, coefficients)
+    plain = _Softmax(logits_C_V, targets)
     plain.write_gradient(targets.ce_weights_N, nothing, coefficients)
-    hot.write_gradient(nothing, targets.kd_weights_N * objective.temperature, coefficients)
-    return plain.exp_C_V.add_(hot.exp_C_V), plain.ce_C, kd
+    return plain.exp_C_V.add_(tempered.exp_C_V), plain.ce_C, kd
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,18 +152,16 @@ class _Coefficients:
 class _Softmax:
     """The softmax of a chunk, split into a record's tokens and the rest; logits are written over."""
 
-    def __init__(
-        self, logits_C_V: Tensor, ids: Tensor, probabilities: Tensor, labels: Tensor
-    ) -> None:
+    def __init__(self, logits_C_V: Tensor, targets: Targets) -> None:
+        labels, ids = targets.labels_N, targets.ids_N_K
         self.labelled = labels != UNLABELLED
         self.labels_C_1 = labels.clamp(min=0).unsqueeze(1)
         # Places of a record that hold no token repeat its first one, so that none is met by accident;
         # a position without a record has one token, which its weight of 0 leaves out.
-        self.known_C_K = probabilities > 0
-        first = self.known_C_K.float().argmax(dim=1, keepdim=True)
-        self.ids_C_K = torch.where(self.known_C_K, ids, ids.gather(1, first))
-        self.counted_C_K = self.known_C_K.clone()
-        self.counted_C_K.scatter_(1, first, True)
+        self.known_C_K = targets.probabilities_N_K > 0
+        self.first_C_1 = self.known_C_K.float().argmax(dim=1, keepdim=True)
+        self.ids_C_K = torch.where(self.known_C_K, ids, ids.gather(1, self.first_C_1))
+        self.counted_C_K = self.known_C_K.scatter(1, self.first_C_1, True)
 
         highest = logits_C_V.amax(dim=1, keepdim=True)
         top_C_K = logits_C_V.gather(1, self.ids_C_K) - highest
@@ -185,7 +182,7 @@ class _Softmax:
         at_top = top_C_K * ce.unsqueeze(1) + kd_C.unsqueeze(1) * (
             of.top_C_K - top_C_K * of.sum_C.unsqueeze(1)
         )
-        at_first = at_top.gather(1, self.counted_C_K.float().argmax(dim=1, keepdim=True))
+        at_first = at_top.gather(1, self.first_C_1)
         self.exp_C_V.mul_(((ce + kd_C * (of.tail_C - of.sum_C)) / self.sum_C).unsqueeze(1))
         self.exp_C_V.scatter_(1, self.ids_C_K, torch.where(self.counted_C_K, at_top, at_first))
         self.exp_C_V.scatter_add_(1, self.labels_C_1, -ce.unsqueeze(1))
