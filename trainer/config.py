@@ -27,6 +27,37 @@ class LoraConfig(Section):
     )
 
 
+class LogitConfig(Section):
+    """How the student is held against its teachers' distributions over the next token."""
+
+    alpha: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="Weight of the divergence at tokens that have a distribution; the text's "
+        "cross-entropy has the rest of 1.",
+    )
+    beta: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Which divergence: 0 is the forward one, KL(teacher, student), 1 the reverse "
+        "one, between them Jensen-Shannon's.",
+    )
+    temperature: float = Field(
+        default=1.0,
+        gt=0,
+        description="By which both sides' logits are divided; captured distributions are kept at it.",
+    )
+    top_k: int = Field(
+        default=32,
+        ge=1,
+        le=1024,
+        description="Tokens a position that are kept of a distribution; what they leave of 1 is one "
+        "outcome more.",
+    )
+
+
 class StudentConfig(Section):
     """Which model becomes the student, and how it is trained on the mix."""
 
@@ -36,7 +67,11 @@ class StudentConfig(Section):
     )
     signal: Literal["hard", "logit", "feature", "on_policy"] = Field(
         default="hard",
-        description="What the student learns from; so far `hard`, the text of the answers.",
+        description="What the student learns from: `hard`, the text of the answers, or `logit`, the "
+        "teachers' distributions over every next token as well.",
+    )
+    logit: LogitConfig = Field(
+        default_factory=LogitConfig, description="Settings of the signal `logit`."
     )
     licence: str | None = Field(
         default=None, description="Licence of the base, for the model card and the ledger."
@@ -84,11 +119,11 @@ class StudentConfig(Section):
 
     @field_validator("signal")
     @classmethod
-    def _only_hard(cls, signal: str) -> str:
-        if signal != "hard":
+    def _refuse_later_ones(cls, signal: str) -> str:
+        if signal not in ("hard", "logit"):
             raise ValueError(
                 f"signal {signal!r} is not in this version: write `signal: hard`, "
-                "which learns from the text of the teachers' answers"
+                "which learns from the text of the teachers' answers, or `signal: logit`"
             )
         return signal
 

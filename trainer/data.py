@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ledger.mixes import SAMPLES, training_order
+from ledger.records import Records, RecordsMismatch
 from trainer.errors import NothingToTrain
 from trainer.signals.hard import ChatFormat, Example
 
 if TYPE_CHECKING:
     import numpy as np
 
-IGNORED = -100  # the label of a token that is not trained
 ENCODE_AT_ONCE = 2048
 MOST_SKIPPED = 0.1  # beyond this part of the positions, the mix's shares would be a fiction
 
@@ -68,14 +68,39 @@ def read_data(folder: Path, epochs: int, chat: ChatFormat, max_length: int) -> T
     )
 
 
-class Collator:
-    """Pads samples on the right. Attention is causal: no token sees a pad, and no mask is due."""
+def examples_by_teacher(folder: Path) -> dict[str, dict[str, Example]]:
+    """A mix's distinct samples, by teacher and key."""
+    import pyarrow.parquet as pq
 
-    def __init__(self, data: TrainingData, pad_id: int, *, with_mask: bool) -> None:
+    columns = ["sample", "teacher", "prompt", "completion", "tools"]
+    found: dict[str, dict[str, Example]] = {}
+    for row in pq.read_table(folder / SAMPLES, columns=columns).to_pylist():
+        found.setdefault(row["teacher"], {})[row["sample"]] = _example(row)
+    return found
+
+
+class Collator:
+    """Pads samples on the right. Attention is causal: no token sees a pad, and no mask is due.
+
+    A token that has a record is trained towards it by `alpha`, and by the rest of 1 towards its label.
+    """
+
+    def __init__(
+        self,
+        data: TrainingData,
+        pad_id: int,
+        *,
+        with_mask: bool,
+        records: Records | None = None,
+        alpha: float = 0.0,
+    ) -> None:
         self.data, self.pad_id, self.with_mask = data, pad_id, with_mask
+        self.records, self.alpha = records, alpha
 
     def __call__(self, rows: Sequence[int]) -> dict[str, Any]:
-        """`input_ids`, `labels` (B, T); `trained` tokens; `keep`: last positions they need."""
+        """`input_ids` (B, T); of the N trained tokens `places`, where in the flattened batch the states are
+        that foretell them, and the fields of `Targets`; their number is `trained`.
+        """
         import numpy as np
         import torch
 
@@ -83,20 +108,46 @@ class Collator:
         spans = [(data.offsets[row], data.offsets[row + 1]) for row in rows]
         width = max(stop - start for start, stop in spans)
         ids = np.full((len(rows), width), self.pad_id, np.int64)
-        labels = np.full((len(rows), width), IGNORED, np.int64)
         mask = np.zeros((len(rows), width), np.int64)
+        places, labels = [], []
         for i, (row, (start, stop)) in enumerate(zip(rows, spans, strict=True)):
             ids[i, : stop - start] = data.ids[start:stop]
             mask[i, : stop - start] = 1
             answer = data.starts[row]
-            labels[i, answer : stop - start] = data.ids[start + answer : stop]
+            places.append(np.arange(answer, stop - start) + i * width - 1)
+            labels.append(data.ids[start + answer : stop])
         batch = {
             "input_ids": torch.from_numpy(ids),
-            "labels": torch.from_numpy(labels),
-            "trained": int((labels[:, 1:] != IGNORED).sum()),
-            "keep": int(width - min(data.starts[row] for row in rows)) + 1,
+            "places": torch.from_numpy(np.concatenate(places)),
+            "labels_N": torch.from_numpy(np.concatenate(labels).astype(np.int64)),
+            **self._records_of(rows, [len(each) for each in labels]),
+            "trained": sum(map(len, labels)),
         }
         return {**batch, "attention_mask": torch.from_numpy(mask)} if self.with_mask else batch
+
+    def _records_of(self, rows: Sequence[int], lengths: Sequence[int]) -> dict[str, Any]:
+        """The records of the rows' trained tokens, and the weights; K is 0 where none of them has one."""
+        import numpy as np
+        import torch
+
+        trained = sum(lengths)
+        known = [self.records is not None and self.data.keys[row] in self.records for row in rows]
+        ids_N_K, p_N_K = np.zeros((trained, 0), np.int64), np.zeros((trained, 0), np.float32)
+        if self.records is not None and any(known):
+            named = [
+                self.data.keys[row] for row, is_known in zip(rows, known, strict=True) if is_known
+            ]
+            has_one = np.repeat(known, lengths)
+            k = self.records.head.format.k
+            ids_N_K, p_N_K = np.zeros((trained, k), np.int64), np.zeros((trained, k), np.float32)
+            ids_N_K[has_one], p_N_K[has_one] = self.records.decode(named)
+        kd_N = self.alpha * (p_N_K.sum(axis=1) > 0).astype(np.float32)
+        return {
+            "ce_weights_N": torch.from_numpy(1 - kd_N),
+            "kd_weights_N": torch.from_numpy(kd_N),
+            "ids_N_K": torch.from_numpy(ids_N_K),
+            "probabilities_N_K": torch.from_numpy(p_N_K),
+        }
 
 
 class Rows:
@@ -123,6 +174,23 @@ class CurriculumSampler:
 
     def __iter__(self) -> Any:
         return iter(self.order.tolist())
+
+
+def require_aligned(data: TrainingData, records: Records) -> int:
+    """How many of the samples have records. Raises RecordsMismatch where those are not one a trained token."""
+    found = 0
+    for row, key in enumerate(data.keys):
+        if key not in records:
+            continue
+        found += 1
+        trained = int(data.offsets[row + 1] - data.offsets[row]) - int(data.starts[row])
+        if records.tokens(key) != trained:
+            raise RecordsMismatch(
+                f"sample {key} has {records.tokens(key)} records for {trained} trained tokens: they were "
+                "captured through another tokenizer or chat template; delete the file of records, and "
+                "`tutelage run` captures them again."
+            )
+    return found
 
 
 def _example(row: dict[str, Any]) -> Example:

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from ledger.keys import content_key, folder_hash, now_us, write_atomically
 from ledger.mixes import Manifest, read_manifest
+from ledger.records import Records, RecordsHead, RecordsMissing, read_records, vocabulary_key
 from ledger.store import Ledger
+from ledger.topk import TopKFormat
 from trainer import checkpoints
 from trainer.base import find_base, load_model, open_tokenizer, quiet, revision
 from trainer.card import write_card
-from trainer.config import StudentConfig
-from trainer.data import TrainingData, read_data
+from trainer.config import LogitConfig, StudentConfig
+from trainer.data import TrainingData, read_data, require_aligned
 from trainer.errors import StudentExists
 from trainer.losslog import LOG_NAME, LossLog, Window
 from trainer.signals.hard import ChatFormat
@@ -60,6 +62,7 @@ class _Job:
     run: str
     key: str
     identity: str
+    records: Path | None
     on_progress: OnProgress | None
 
     @property
@@ -85,21 +88,36 @@ def train(
     run: str,
     key: str,
     teachers: Mapping[str, str],
+    records: Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> StudentRun:
     """Trains the student, or goes on where an earlier call was cut off; records it in the ledger.
 
-    `teachers` gives each teacher's licence; the ledger must be open for writing. A call for a
-    student that is there already returns it. Raises BadBase, TemplateError, NothingToTrain,
-    Diverged, StudentExists, MixDamaged.
+    `teachers` gives each teacher's licence; `records` is the folder of their distributions, which the
+    signal `logit` takes; the ledger must be open for writing. A call for a student that is there
+    already returns it. Raises BadBase, TemplateError, NothingToTrain, Diverged, StudentExists,
+    MixDamaged, RecordsMissing, RecordsMismatch.
     """
     manifest = read_manifest(mix_folder)
     base = find_base(config.base, base_dir)
-    identity = content_key(
-        [key, config.model_dump(), revision(base), manifest.lock_sha, manifest.plan_sha, seed]
-    )
+    learnt_from = [
+        manifest.lock_sha,
+        manifest.plan_sha,
+        records and folder_hash(records, ["*.parquet"]),
+    ]
+    identity = content_key([key, config.model_dump(), revision(base), *learnt_from, seed])
     job = _Job(
-        config, mix_folder, out_folder, base, manifest, seed, run, key, identity, on_progress
+        config,
+        mix_folder,
+        out_folder,
+        base,
+        manifest,
+        seed,
+        run,
+        key,
+        identity,
+        records,
+        on_progress,
     )
     started = now_us()
     tokenizer = open_tokenizer(config.base, base_dir)
@@ -145,8 +163,9 @@ def _fit(
     _open_work(job)
     if data.skipped:
         job.note(f"{len(data.skipped)} samples are too long for the student and are left out")
+    records = _open_records(job, tokenizer, data)
     with quiet():
-        trainer = _build(job, tokenizer, data)
+        trainer = _build(job, tokenizer, data, records)
         newest = checkpoints.newest(job.work / "checkpoints", job.note)
         _train_from(job, trainer, newest)
         final = job.work / "student"
@@ -187,7 +206,35 @@ def _open_work(job: _Job) -> None:
         write_atomically(path, job.identity.encode())
 
 
-def _build(job: _Job, tokenizer: Any, data: TrainingData) -> "StudentTrainer":
+def _open_records(job: _Job, tokenizer: Any, data: TrainingData) -> Records | None:
+    """The captured distributions, where the signal asks for them and they fit the student."""
+    if job.config.signal != "logit":
+        return None
+    if job.records is None:
+        raise RecordsMissing(
+            "student.signal is `logit`, and no folder of the teachers' distributions is given: name it as "
+            "`records`, or train by `signal: hard`."
+        )
+    records = read_records(job.records, records_head(job.config.logit, tokenizer), job.work)
+    if without := len(data.keys) - require_aligned(data, records):
+        job.note(
+            f"{without:,} of {len(data.keys):,} samples have no distributions of their teacher: they are "
+            "trained by their text"
+        )
+    return records
+
+
+def records_head(logit: LogitConfig, tokenizer: Any) -> RecordsHead:
+    """What a file of records must be over to train a student with this tokenizer."""
+    vocabulary = tokenizer.get_vocab()
+    size = max(vocabulary.values()) + 1
+    top_k = TopKFormat(min(logit.top_k, size), size)
+    return RecordsHead(top_k, vocabulary_key(vocabulary), logit.temperature)
+
+
+def _build(
+    job: _Job, tokenizer: Any, data: TrainingData, records: Records | None
+) -> "StudentTrainer":
     import torch
 
     from trainer import sft
@@ -202,7 +249,9 @@ def _build(job: _Job, tokenizer: Any, data: TrainingData) -> "StudentTrainer":
     args = sft.arguments(
         job.config, job.work / "checkpoints", job.seed, steps, model.num_parameters(), bf16
     )
-    trainer = sft.StudentTrainer(model, tokenizer, data, args, log, sft.lora(job.config))
+    trainer = sft.StudentTrainer(
+        model, tokenizer, data, args, log, sft.lora(job.config), job.config.logit, records
+    )
     trainer.add_callback(sft.Bookkeeper(log, job.config.checkpoint_every, job.on_progress))
     return trainer
 

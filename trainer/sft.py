@@ -5,7 +5,6 @@ NaN filter) is left out: at a quarter of a million parameters it takes as long a
 Imports torch; imported by `trainer.run` when training begins.
 """
 
-import inspect
 import json
 import os
 import time
@@ -18,21 +17,22 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import torch
 from datasets import Dataset
-from torch.nn import functional
 from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
-from trl.trainer.utils import add_fused_lm_head
+from trl.models.utils import _ForwardRedirection
 
+from ledger.records import Records
 from trainer import checkpoints
-from trainer.config import StudentConfig
-from trainer.data import IGNORED, Collator, CurriculumSampler, Rows, TrainingData
+from trainer.config import LogitConfig, StudentConfig
+from trainer.data import Collator, CurriculumSampler, Rows, TrainingData
+from trainer.head import StudentHead
 from trainer.losslog import POINTS, LossLog, Window
+from trainer.signals.logit import Objective, Targets
 
 WINDOW_NAME = "window.json"
 CHECKPOINT_S = 10.0  # least seconds between checkpoints
 CHECKPOINT_COST = 50  # and at least so many times what the last one took
 PROGRESS_S = 0.5
-LOGITS_AT_ONCE = 2**25  # numbers; larger outputs go through TRL's tiled head
 RECOMPUTE_ABOVE = 1_000_000_000  # parameters: larger students on a GPU recompute activations
 
 
@@ -51,7 +51,10 @@ class TrainProgress:
 
 
 class StudentTrainer(SFTTrainer):
-    """Trains on `data` in its order; checkpoints under `folder` are complete or absent."""
+    """Trains on `data` in its order, towards `records` where there are any.
+
+    Checkpoints under `folder` are complete or absent.
+    """
 
     loss_is_scaled_for_ga = True
 
@@ -63,8 +66,11 @@ class StudentTrainer(SFTTrainer):
         args: SFTConfig,
         log: LossLog,
         peft: Any,
+        logit: LogitConfig,
+        records: Records | None,
     ) -> None:
         self.data, self.log_file = data, log
+        self._objective = Objective(logit.beta, logit.temperature)
         self._staging: Path | None = None
         super().__init__(
             model=model,
@@ -76,17 +82,13 @@ class StudentTrainer(SFTTrainer):
         )
         self.train_dataset = Rows(len(data.keys))
         pad = tokenizer.pad_token_id or 0
-        self.data_collator = Collator(data, pad, with_mask=self.aux_loss_enabled)
-        self._prepare_head()
-        self.remove_callback(PrinterCallback)
-
-    def _prepare_head(self) -> None:
-        """Leaves entropy and accuracy out of TRL's tiled head; sees which head the model allows."""
+        self.data_collator = Collator(
+            data, pad, with_mask=self.aux_loss_enabled, records=records, alpha=logit.alpha
+        )
         inner = self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
         del inner.forward  # TRL's patch of the instance; the class's own shows again
-        self._can_keep = "logits_to_keep" in inspect.signature(type(inner).forward).parameters
-        add_fused_lm_head(inner)
-        self._vocabulary = inner.get_output_embeddings().weight.shape[0]
+        self._head = StudentHead(inner)
+        self.remove_callback(PrinterCallback)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return CurriculumSampler(self.data.order)
@@ -107,28 +109,31 @@ class StudentTrainer(SFTTrainer):
         num_items_in_batch: int | None = None,
     ) -> Any:
         """Mean loss over the step's trained tokens, whatever forward passes it is cut into."""
-        trained, keep = inputs.pop("trained"), inputs.pop("keep")
-        if self.aux_loss_enabled or return_outputs:
-            count = torch.tensor(num_items_in_batch or trained)
-            return super().compute_loss(model, inputs, return_outputs, count)
-        ids, labels = inputs["input_ids"], inputs["labels"]
-        if self._fits(ids.shape[0] * keep):
-            logits = model(input_ids=ids, use_cache=False, logits_to_keep=keep).logits[:, :-1]
-            targets = labels[:, labels.shape[1] - keep + 1 :]
-            total = functional.cross_entropy(
-                logits.flatten(0, 1).float(),
-                targets.flatten(),
-                ignore_index=IGNORED,
-                reduction="sum",
-            )
-        else:
-            outputs = model(input_ids=ids, labels=labels, use_cache=False, fused_lm_head=True)
-            total = -outputs.log_probs.sum()
+        assert not return_outputs, "nothing is evaluated by the outputs of a training step"
+        trained = inputs.pop("trained")
+        # Whatever wraps the model is called as always; PEFT adds arguments on the way, which are dropped.
+        total = _ForwardRedirection()(
+            model,
+            self._head.model,
+            lambda *_, **__: self._weighted_loss(**inputs),
+            input_ids=inputs["input_ids"],
+        )
         return total * self.accelerator.num_processes / (num_items_in_batch or trained)
 
-    def _fits(self, positions: int) -> bool:
-        on_cpu = self.accelerator.device.type == "cpu"
-        return self._can_keep and on_cpu and positions * self._vocabulary <= LOGITS_AT_ONCE
+    def _weighted_loss(
+        self, input_ids: Any, places: Any, attention_mask: Any = None, **targets: Any
+    ) -> torch.Tensor:
+        """Summed over the batch, with the balance of a mixture of experts where that is asked for."""
+        options = {}
+        if self.aux_loss_enabled:
+            options = {"attention_mask": attention_mask, "output_router_logits": True}
+        with self.accelerator.autocast():
+            losses, outputs = self._head.losses(
+                input_ids, places, Targets(**targets), self._objective, **options
+            )
+        if not self.aux_loss_enabled:
+            return losses.total
+        return losses.total + self.router_aux_loss_coef * outputs.aux_loss * len(places)
 
     def training_step(self, *args: Any, **options: Any) -> torch.Tensor:
         loss = super().training_step(*args, **options)

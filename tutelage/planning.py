@@ -341,6 +341,13 @@ class _Planner:
         names = ", ".join(stage.name for stage in mix.curriculum)
         return StagePlan("mix", "to do", f"{mix.total:,} {mix.unit}; stages: {names}")
 
+    def _capture(self) -> StagePlan:
+        student = self.workspace.recipe.student
+        if student.signal != "logit":
+            return StagePlan("capture", "to do", "nothing: the student learns from text alone")
+        what = f"the top {student.logit.top_k} tokens of the teachers' distributions over the mix"
+        return StagePlan("capture", "to do", what)
+
     def _baseline(self) -> StagePlan:
         what = f"{len(self.workspace.pools.test):,} test items by the untrained student, here"
         return StagePlan("baseline", "to do", what)

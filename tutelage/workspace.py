@@ -85,6 +85,12 @@ class Workspace:
         return self.folder / str(self.outputs["mix"]["folder"])
 
     @property
+    def records_folder(self) -> Path | None:
+        """What `capture` wrote; None where the student learns from text alone."""
+        folder = self.outputs["capture"]["folder"]
+        return None if folder is None else self.folder / str(folder)
+
+    @property
     def student_folder(self) -> Path:
         """The student that `train` wrote."""
         return self.folder / str(self.outputs["train"]["folder"])

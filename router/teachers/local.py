@@ -21,6 +21,7 @@ from router.teachers.protocol import Answer, Sampling, lacking, too_long, with_s
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
 T = TypeVar("T")
 
@@ -109,6 +110,17 @@ class LocalTeacher:
         """
         return await _in_thread(lambda: self._logprobs(rows))
 
+    async def top_k(
+        self, rows: Sequence[tuple[Sequence[int], int]], k: int, vocabulary: int, temperature: float
+    ) -> "list[tuple[np.ndarray, np.ndarray]]":
+        """For each row (ids, start) the `k` likeliest tokens at its places from `start` on: ids (T, k) int64
+        and probabilities (T, k) float32 of the softmax at `temperature`, highest first.
+
+        Only ids below `vocabulary` are named; what others have is missing from the sum. Places beyond the
+        model's context are left out.
+        """
+        return await _in_thread(lambda: self._top_k(rows, k, vocabulary, temperature))
+
     def tokenizer(self) -> Any:
         """The model's tokenizer, with the chat template that its prompts go through."""
         return self._loaded_tokenizer()
@@ -191,13 +203,41 @@ class LocalTeacher:
         ]
 
     def _logprobs(self, rows: Sequence[tuple[Sequence[int], int]]) -> "list[np.ndarray]":
-        """Batches of rows of about one length; logits are made of the positions that are asked for alone."""
         import numpy as np
+        import torch
+
+        found = [np.zeros(0, np.float32)] * len(rows)
+        for i, logits_T_V in self._foretelling(rows):
+            ids, start = rows[i]
+            next_T_1 = torch.tensor(ids[start : start + len(logits_T_V)], device=logits_T_V.device)[
+                :, None
+            ]
+            chosen_T = logits_T_V.gather(1, next_T_1)[:, 0]
+            found[i] = (chosen_T - logits_T_V.logsumexp(1)).cpu().numpy()
+        return found
+
+    def _top_k(
+        self, rows: Sequence[tuple[Sequence[int], int]], k: int, vocabulary: int, temperature: float
+    ) -> "list[tuple[np.ndarray, np.ndarray]]":
+        import numpy as np
+
+        found = [(np.zeros((0, k), np.int64), np.zeros((0, k), np.float32))] * len(rows)
+        for i, logits_T_V in self._foretelling(rows):
+            top = (logits_T_V / temperature).softmax(1)[:, :vocabulary].topk(k, dim=1)
+            found[i] = (top.indices.cpu().numpy(), top.values.cpu().numpy())
+        return found
+
+    def _foretelling(
+        self, rows: Sequence[tuple[Sequence[int], int]]
+    ) -> "Iterator[tuple[int, torch.Tensor]]":
+        """Each row's number with the logits (T, V) float32 that foretell its tokens from its start on.
+
+        Batches of rows of about one length; logits are made of the positions that are asked for alone.
+        """
         import torch
 
         network = self._loaded_network()
         cut = [list(ids)[: self.context] for ids, _ in rows]
-        found = {i: np.zeros(0, np.float32) for i in range(len(rows))}
         within = [i for i, (_, start) in enumerate(rows) if start < len(cut[i])]
         order = sorted(within, key=lambda i: len(cut[i]))
         for batch in _batches(order, [len(ids) for ids in cut]):
@@ -206,23 +246,16 @@ class LocalTeacher:
             width = max(map(len, ids))
             tokens_B_T = torch.tensor([row + [0] * (width - len(row)) for row in ids])
             mask_B_T = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in ids])
-            first = min(starts)  # the first token whose probability is asked for
+            first = min(starts)  # the first token that is foretold
             with torch.inference_mode():
-                logits_B_K_V = (
-                    network(
-                        tokens_B_T.to(network.device),
-                        attention_mask=mask_B_T.to(network.device),
-                        logits_to_keep=width - first + 1,
-                    )
-                    .logits[:, :-1]
-                    .float()
-                )
-                next_B_K = tokens_B_T[:, first:].to(network.device)
-                chosen_B_K = logits_B_K_V.gather(-1, next_B_K[..., None])[..., 0]
-                logprobs_B_K = (chosen_B_K - logits_B_K_V.logsumexp(-1)).cpu().numpy()
+                logits_B_K_V = network(
+                    tokens_B_T.to(network.device),
+                    attention_mask=mask_B_T.to(network.device),
+                    logits_to_keep=width - first + 1,
+                ).logits[:, :-1]
             for place, i in enumerate(batch):
-                found[i] = logprobs_B_K[place, starts[place] - first : len(ids[place]) - first]
-        return [found[i] for i in range(len(rows))]
+                asked = slice(starts[place] - first, len(ids[place]) - first)
+                yield i, logits_B_K_V[place, asked].float()
 
     def _read(self, tokenizer: Any, row: list[int], ends: set[int], prompt_tokens: int) -> Answer:
         """The answer in a row of generated tokens: up to the first end token, all of it if none."""

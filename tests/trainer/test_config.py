@@ -17,7 +17,7 @@ def test_adapters_learn_faster_unless_the_recipe_says_otherwise():
     assert StudentConfig.model_validate(asked).learning_rate == 1e-5
 
 
-@pytest.mark.parametrize("signal", ["logit", "feature", "on_policy"])
+@pytest.mark.parametrize("signal", ["feature", "on_policy"])
 def test_signals_that_do_not_work_yet_say_what_does(signal):
     with pytest.raises(ValidationError, match="write `signal: hard`"):
         StudentConfig.model_validate({"base": "b", "signal": signal})

@@ -18,7 +18,13 @@ CONFIG = {
 }
 
 
-def run(folder: Path, name: str, notes: list[str] | None = None, **changes: object) -> StudentRun:
+def run(
+    folder: Path,
+    name: str,
+    notes: list[str] | None = None,
+    records: Path | None = None,
+    **changes: object,
+) -> StudentRun:
     """Trains `folder/base` on `folder/mix` into `folder/NAME`, with a ledger of its own."""
     torch.set_num_threads(1)
     ledger = Ledger(folder / f"{name}-ledger")
@@ -34,6 +40,7 @@ def run(folder: Path, name: str, notes: list[str] | None = None, **changes: obje
             run="test",
             key="5" * 32,
             teachers={"ann": "Apache-2.0", "bob": "MIT | <b>"},
+            records=records,
             on_progress=lambda progress: heard.append(progress.note) if progress.note else None,
         )
 

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK = 256  # positions whose logits are in memory together
+CHUNK = 128  # positions whose logits are in memory together; larger ones are no faster on a CPU
 UNLABELLED = -100  # of a position without a label, as everywhere in torch
 LEAST_TAIL = 1e-6  # what a teacher's tail counts at least, so that the reverse divergence is finite
 TINY = 1e-12
@@ -48,7 +48,7 @@ class Targets:
     labels_N: Tensor  # int64, UNLABELLED where there is none
     ce_weights_N: Tensor  # of the label's cross-entropy
     kd_weights_N: Tensor  # of the divergence
-    ids_N_K: Tensor  # int64
+    ids_N_K: Tensor  # int64; K is 0 where no position has a record
     probabilities_N_K: Tensor  # 0 where a record holds fewer than K tokens
 
 
@@ -72,6 +72,13 @@ def head_loss(
     return Losses(*_Head.apply(hidden_N_D, weight_V_D, targets, objective, chunk))
 
 
+def logits_loss(
+    logits_N_V: Tensor, targets: Targets, objective: Objective, chunk: int = CHUNK
+) -> Losses:
+    """The same of logits that are there already, for heads that do more than a product."""
+    return Losses(*_Logits.apply(logits_N_V, targets, objective, chunk))
+
+
 class _Head(torch.autograd.Function):
     """Gradients are made in the forward pass, while a chunk's logits are there."""
 
@@ -85,31 +92,66 @@ class _Head(torch.autograd.Function):
         chunk: int,
     ) -> tuple[Tensor, Tensor, Tensor]:
         wants_hidden, wants_weight = ctx.needs_input_grad[:2]
+        place = hidden.device.type
+        autocast = torch.is_autocast_enabled(place)
+        dtype = torch.get_autocast_dtype(place) if autocast else hidden.dtype
         ce, kd = (torch.zeros(len(hidden), device=hidden.device) for _ in range(2))
-        of_hidden = torch.zeros_like(hidden) if wants_hidden else None
-        of_weight = torch.zeros_like(weight, dtype=torch.float32) if wants_weight else None
-        for start in range(0, len(hidden), chunk):
-            part = slice(start, start + chunk)
-            logits = (hidden[part] @ weight.T).float()
-            of_logits, ce[part], kd[part] = _chunk(logits, _rows(targets, part), objective)
-            of_logits = of_logits.to(hidden.dtype)
-            if of_hidden is not None:
-                torch.mm(of_logits, weight, out=of_hidden[part])
-            if of_weight is not None:
-                if of_weight.dtype == hidden.dtype:
-                    of_weight.addmm_(of_logits.T, hidden[part])
-                else:
-                    of_weight += of_logits.T @ hidden[part]
-        ctx.save_for_backward(of_hidden, None if of_weight is None else of_weight.to(weight.dtype))
+        with torch.autocast(place, enabled=False):
+            states, matrix = hidden.to(dtype), weight.to(dtype)
+            of_hidden = torch.zeros_like(states) if wants_hidden else None
+            of_weight = torch.zeros_like(matrix, dtype=torch.float32) if wants_weight else None
+            for start in range(0, len(hidden), chunk):
+                part = slice(start, start + chunk)
+                logits = (states[part] @ matrix.T).float()
+                of_logits, ce[part], kd[part] = _chunk(logits, _rows(targets, part), objective)
+                of_logits = of_logits.to(dtype)
+                if of_hidden is not None:
+                    torch.mm(of_logits, matrix, out=of_hidden[part])
+                if of_weight is not None:
+                    if dtype == torch.float32:
+                        of_weight.addmm_(of_logits.T, states[part])
+                    else:
+                        of_weight += of_logits.T @ states[part]
+        ctx.save_for_backward(
+            None if of_hidden is None else of_hidden.to(hidden.dtype),
+            None if of_weight is None else of_weight.to(weight.dtype),
+        )
         ctx.mark_non_differentiable(ce, kd)
-        total = ce @ targets.ce_weights_N.float() + kd @ targets.kd_weights_N.float()
-        return total, ce, kd
+        return _total(ce, kd, targets), ce, kd
 
     @staticmethod
     def backward(ctx: Any, of_total: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         of_hidden, of_weight = ctx.saved_tensors
-        scaled = [each if each is None else each * of_total for each in (of_hidden, of_weight)]
+        ctx.maybe_clear_saved_tensors()  # scaled in place: there is no second backward pass
+        scaled = [each if each is None else each.mul_(of_total) for each in (of_hidden, of_weight)]
         return (*scaled, None, None, None)
+
+
+class _Logits(torch.autograd.Function):
+    """The gradient by logits that someone else made, likewise in the forward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, targets: Targets, objective: Objective, chunk: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        ce, kd = (torch.zeros(len(logits), device=logits.device) for _ in range(2))
+        of_logits = torch.empty_like(logits)
+        for start in range(0, len(logits), chunk):
+            part = slice(start, start + chunk)
+            own = logits[part].to(torch.float32, copy=True)
+            of_logits[part], ce[part], kd[part] = _chunk(own, _rows(targets, part), objective)
+        ctx.save_for_backward(of_logits)
+        ctx.mark_non_differentiable(ce, kd)
+        return _total(ce, kd, targets), ce, kd
+
+    @staticmethod
+    def backward(ctx: Any, of_total: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        (of_logits,) = ctx.saved_tensors
+        return of_logits * of_total, None, None, None
+
+
+def _total(ce_N: Tensor, kd_N: Tensor, targets: Targets) -> Tensor:
+    return ce_N @ targets.ce_weights_N.float() + kd_N @ targets.kd_weights_N.float()
 
 
 def _rows(targets: Targets, part: slice) -> Targets:
@@ -126,6 +168,8 @@ def _chunk(
     logits_C_V: Tensor, targets: Targets, objective: Objective
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradient (C, V), cross-entropies (C,) and divergences (C,); the logits are written over."""
+    if not targets.ids_N_K.shape[1]:
+        return _cross_entropy(logits_C_V, targets)
     if objective.temperature == 1.0 or not targets.kd_weights_N.any():
         both = _Softmax(logits_C_V, targets)
         kd, coefficients = _divergence(both, targets, objective)
@@ -138,6 +182,20 @@ def _chunk(
     plain = _Softmax(logits_C_V, targets)
     plain.write_gradient(targets.ce_weights_N, nothing, coefficients)
     return plain.exp_C_V.add_(tempered.exp_C_V), plain.ce_C, kd
+
+
+def _cross_entropy(logits_C_V: Tensor, targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
+    """As `_chunk`, of labels alone."""
+    labelled = targets.labels_N != UNLABELLED
+    labels_C_1 = targets.labels_N.clamp(min=0).unsqueeze(1)
+    highest_C_1 = logits_C_V.amax(dim=1, keepdim=True)
+    label_C_1 = logits_C_V.gather(1, labels_C_1) - highest_C_1
+    exp_C_V = logits_C_V.sub_(highest_C_1).exp_()
+    sum_C_1 = exp_C_V.sum(dim=1, keepdim=True)
+    ce = (sum_C_1.log() - label_C_1).squeeze(1) * labelled
+    weights_C_1 = (targets.ce_weights_N * labelled).unsqueeze(1)
+    gradient = exp_C_V.mul_(weights_C_1 / sum_C_1)
+    return gradient.scatter_add_(1, labels_C_1, -weights_C_1), ce, torch.zeros_like(ce)
 
 
 @dataclass(frozen=True, slots=True)

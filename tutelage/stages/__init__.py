@@ -1,5 +1,6 @@
 """The stages of a run, in their order. Each reads the ledger, does its room's work and records it."""
 
+from tutelage.stages.capturing import CAPTURE
 from tutelage.stages.classifying import CLASSIFY
 from tutelage.stages.learning import BASELINE, EVALUATE, TRAIN
 from tutelage.stages.making import GENERATE, MIX
@@ -10,7 +11,7 @@ from tutelage.stages.scoring import SCORE
 from tutelage.stages.stage import Stage
 
 STAGES: tuple[Stage, ...] = (
-    CLASSIFY, PROBE, ROUTE, GENERATE, SCORE, MIX, BASELINE, TRAIN, EVALUATE, REPORT,
+    CLASSIFY, PROBE, ROUTE, GENERATE, SCORE, MIX, CAPTURE, BASELINE, TRAIN, EVALUATE, REPORT,
 )  # fmt: skip
 
 __all__ = ["STAGES", "Stage"]

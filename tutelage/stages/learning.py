@@ -110,6 +110,7 @@ def _train_inputs(workspace: Workspace) -> Any:
         "student": workspace.recipe.student.model_dump(mode="json", exclude=NOT_LEARNT),
         "base": workspace.baseline.key,
         "seed": workspace.recipe.seed,
+        "records": workspace.outputs["capture"].get("sha"),
     }
 
 
@@ -131,6 +132,7 @@ def _train(workspace: Workspace, watch: Watch) -> Output:
         run=workspace.run,
         key=key,
         teachers={name: t.licence for name, t in workspace.recipe.teachers.items()},
+        records=workspace.records_folder,
         on_progress=lambda progress: _show_training(watch, progress),
     )
     return {

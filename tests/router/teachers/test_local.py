@@ -139,6 +139,25 @@ def test_logprobs_are_those_of_the_whole_softmax(tiny_model: Path) -> None:
         assert logprobs == pytest.approx(expected, abs=1e-4)
 
 
+def test_top_k_is_the_head_of_the_whole_softmax(tiny_model: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    rows = [([5, 6, 7, 8], 2), ([3, 4], 1), ([3, 4], 2), (list(range(5, 30)), 4)]
+    found = asyncio.run(open_local("t", tiny_model).top_k(rows, 6, 20, 2.0))
+    network = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
+    for (ids, start), (top_ids, p) in zip(rows, found, strict=True):
+        with torch.inference_mode():
+            whole = (network(torch.tensor([ids])).logits[0] / 2.0).softmax(-1)[start - 1 : -1]
+        assert top_ids.shape == p.shape == (len(ids) - start, 6)
+        assert (top_ids < 20).all()
+        for at, names, values in zip(whole, top_ids, p, strict=True):
+            assert values == pytest.approx(
+                at[:20].sort(descending=True).values[:6].numpy(), abs=1e-6
+            )
+            assert values == pytest.approx(at[names].numpy(), abs=1e-6)
+
+
 def test_what_lies_beyond_the_context_has_no_logprobs(tiny_model: Path) -> None:
     teacher = open_local("t", tiny_model, context=6)
     found = asyncio.run(teacher.logprobs([(list(range(5, 15)), 4), (list(range(5, 15)), 8)]))

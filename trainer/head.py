@@ -1,0 +1,74 @@
+"""From a batch to the losses of its trained positions, without the logits of the whole batch.
+
+    head = StudentHead(model)                           # a causal language model of transformers
+    losses = head.losses(input_ids, places, targets, objective)
+
+Almost every model's logits are the last hidden states times a matrix, some times a number. Such heads go
+chunk by chunk through `head_loss`. Others (softcaps, biases, adapters on the head) make their own logits.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainer.signals.logit import Losses, Objective, Targets, head_loss, logits_loss
+
+PROBE_TOKENS = 8
+
+
+class StudentHead:
+    """`model` as it is called for its losses. Dimensions: B samples, T positions, N trained ones."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.scale = _scale(model)
+
+    def losses(
+        self,
+        input_ids_B_T: Tensor,
+        places_N: Tensor,
+        targets: Targets,
+        objective: Objective,
+        **options: Any,
+    ) -> tuple[Losses, Any]:
+        """Losses at `places_N`, numbers into the flattened batch, and what the model gave out.
+
+        `options` go to the model, and have it make its own logits.
+        """
+        if self.scale is None or options:
+            outputs = self.model(input_ids=input_ids_B_T, use_cache=False, **options)
+            logits_N_V = outputs.logits.flatten(0, 1)[places_N]
+            return logits_loss(logits_N_V, targets, objective), outputs
+        outputs = self.model.base_model(input_ids=input_ids_B_T, use_cache=False)
+        hidden_N_D = outputs.last_hidden_state.flatten(0, 1)[places_N]
+        if self.scale != 1.0:
+            hidden_N_D = hidden_N_D * self.scale
+        weight_V_D = self.model.get_output_embeddings().weight
+        return head_loss(hidden_N_D, weight_V_D, targets, objective), outputs
+
+
+def _scale(model: Any) -> float | None:
+    """By how much the logits are larger than the product; None where they are no multiple of it."""
+    head = model.get_output_embeddings()
+    if type(head) is not nn.Linear or head.bias is not None:
+        return None
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        matrix = head.weight
+        ids = torch.arange(PROBE_TOKENS, device=matrix.device)[None] % len(matrix)
+        logits = model(input_ids=ids, use_cache=False).logits.double()
+        states = getattr(
+            model.base_model(input_ids=ids, use_cache=False), "last_hidden_state", None
+        )
+        model.train(was_training)
+        if states is None or states.shape[-1] != matrix.shape[1]:
+            return None
+        product = states.double() @ matrix.double().T
+        scale = float((product * logits).sum() / product.square().sum().clamp(min=1e-300))
+        rounding = 1e-3 if matrix.dtype == torch.float32 else 5e-2
+        off = (logits - scale * product).abs().max() / logits.std()
+    if not off <= rounding:
+        return None
+    return 1.0 if abs(scale - 1) < rounding else scale
