@@ -19,14 +19,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ledger.errors import InputError, LedgerDamaged
-from ledger.keys import content_key
+from ledger.keys import content_key, folder_hash
 from ledger.topk import TopKFormat
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-HEAD = b"tutelage"
+FILES = "*.parquet"
+HEAD = b"tutelage"  # the key of a file's metadata
 ROWS_AT_ONCE = 512
 
 
@@ -78,6 +79,11 @@ def vocabulary_key(vocabulary: Mapping[str, int]) -> str:
     return content_key(sorted(vocabulary.items()))
 
 
+def records_key(folder: Path) -> str:
+    """Which records a folder holds: a hash of its files."""
+    return folder_hash(folder, [FILES])
+
+
 @contextlib.contextmanager
 def writing_records(path: Path, head: RecordsHead) -> Iterator[Callable[[str, str, bytes], None]]:
     """A function that puts down one sample's records. The file appears when the block ends well."""
@@ -117,7 +123,7 @@ def read_records(folder: Path, wanted: RecordsHead, scratch: Path) -> Records:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    paths = sorted(folder.glob("*.parquet"))
+    paths = sorted(folder.glob(FILES))
     if not paths:
         raise RecordsMissing(
             f"{folder} holds no records: the teachers' distributions were not captured, or the files "

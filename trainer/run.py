@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from ledger.keys import content_key, folder_hash, now_us, write_atomically
 from ledger.mixes import Manifest, read_manifest
-from ledger.records import Records, RecordsHead, RecordsMissing, read_records, vocabulary_key
+from ledger.records import (
+    Records,
+    RecordsHead,
+    RecordsMissing,
+    read_records,
+    records_key,
+    vocabulary_key,
+)
 from ledger.store import Ledger
 from ledger.topk import TopKFormat
 from trainer import checkpoints
@@ -100,11 +107,7 @@ def train(
     """
     manifest = read_manifest(mix_folder)
     base = find_base(config.base, base_dir)
-    learnt_from = [
-        manifest.lock_sha,
-        manifest.plan_sha,
-        records and folder_hash(records, ["*.parquet"]),
-    ]
+    learnt_from = [manifest.lock_sha, manifest.plan_sha, records and records_key(records)]
     identity = content_key([key, config.model_dump(), revision(base), *learnt_from, seed])
     job = _Job(
         config,

@@ -209,10 +209,8 @@ class LocalTeacher:
         found = [np.zeros(0, np.float32)] * len(rows)
         for i, logits_T_V in self._foretelling(rows):
             ids, start = rows[i]
-            next_T_1 = torch.tensor(ids[start : start + len(logits_T_V)], device=logits_T_V.device)[
-                :, None
-            ]
-            chosen_T = logits_T_V.gather(1, next_T_1)[:, 0]
+            next_T = torch.tensor(ids[start : start + len(logits_T_V)], device=logits_T_V.device)
+            chosen_T = logits_T_V.gather(1, next_T[:, None])[:, 0]
             found[i] = (chosen_T - logits_T_V.logsumexp(1)).cpu().numpy()
         return found
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ledger.keys import folder_hash
 from tutelage.stages.stage import Output, Stage
 from tutelage.watch import Watch
 from tutelage.workspace import Workspace
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from trainer.signals.hard import ChatFormat, Encoded, Example
 
 AT_ONCE = 256  # samples, then their records are put
-FILES = ["*.parquet"]
 
 
 def _capture_inputs(workspace: Workspace) -> Any:
@@ -37,7 +35,7 @@ def _capture(workspace: Workspace, watch: Watch) -> Output:
     student = workspace.recipe.student
     if student.signal != "logit":
         return {"folder": None, "teachers": {}}
-    from ledger.records import RecordsMissing
+    from ledger.records import RecordsMissing, records_key
     from router.teachers.local import LocalTeacher
     from trainer.base import open_tokenizer
     from trainer.data import examples_by_teacher
@@ -67,7 +65,7 @@ def _capture(workspace: Workspace, watch: Watch) -> Output:
             f"student.signal is `logit`, and no teacher of the mix can give its distributions ({reasons}): "
             "train by `signal: hard`, or mix a local teacher with the base's own tokenizer."
         )
-    sha = folder_hash(workspace.folder / folder, FILES)
+    sha = records_key(workspace.folder / folder)
     return {"folder": str(folder), "sha": sha, "teachers": teachers}
 
 
@@ -135,8 +133,10 @@ def _shared(student: "Encoded", teacher: "Encoded") -> int:
 def _files_are_there(workspace: Workspace, output: Output) -> bool:
     if output["folder"] is None:
         return True
+    from ledger.records import records_key
+
     folder = workspace.folder / output["folder"]
-    return folder.is_dir() and folder_hash(folder, FILES) == output["sha"]
+    return folder.is_dir() and records_key(folder) == output["sha"]
 
 
 def _capture_line(output: Output) -> str:
