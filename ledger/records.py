@@ -59,9 +59,6 @@ class Records:
     def __contains__(self, sample: str) -> bool:
         return sample in self._rows
 
-    def __len__(self) -> int:
-        return len(self._rows)
-
     def tokens(self, sample: str) -> int:
         """How many tokens of the sample have a record (which may be empty)."""
         return len(self._bytes(sample)) // self.head.format.record.itemsize
@@ -82,6 +79,23 @@ def vocabulary_key(vocabulary: Mapping[str, int]) -> str:
 def records_key(folder: Path) -> str:
     """Which records a folder holds: a hash of its files."""
     return folder_hash(folder, [FILES])
+
+
+def count_records(path: Path) -> dict[str, int]:
+    """How many `tokens` a file's samples have, and how many of them are `covered` by a record that says
+    something. Raises LedgerDamaged.
+    """
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    tokens = covered = 0
+    with _damage_named(path), pq.ParquetFile(path) as file:
+        record = _head(file.schema_arrow).format.record
+        for batch in file.iter_batches(ROWS_AT_ONCE, columns=["records"]):
+            for data in batch["records"]:
+                highest = np.frombuffer(data.as_buffer(), record)["highest"]
+                tokens, covered = tokens + len(highest), covered + int((highest > 0).sum())
+    return {"tokens": tokens, "covered": covered}
 
 
 @contextlib.contextmanager

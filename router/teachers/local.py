@@ -271,22 +271,7 @@ class LocalTeacher:
 
     def _loaded_tokenizer(self) -> Any:
         if self._tokenizer is None:
-            from transformers import AutoTokenizer
-
-            with _load_errors(self.name, self.folder):
-                tokenizer = AutoTokenizer.from_pretrained(
-                    self.folder, local_files_only=True, trust_remote_code=False
-                )
-            if self.chat_template is not None:
-                tokenizer.chat_template = self.chat_template
-            if not tokenizer.chat_template:
-                raise CallError(
-                    "no_chat_template",
-                    f"the tokenizer in {self.folder} has no chat template: add a "
-                    "chat_template.jinja there, or use the instruction-tuned version of the model.",
-                    fatal=True,
-                )
-            self._tokenizer = tokenizer
+            self._tokenizer = _load_tokenizer(self.name, self.folder, self.chat_template)
         return self._tokenizer
 
     def _loaded_network(self) -> Any:
@@ -319,6 +304,31 @@ class LocalTeacher:
             device = "cuda" if torch.cuda.is_available() else "cpu"
             self._network = network.to(device).eval()
         return self._network
+
+
+def find_tokenizer(name: str, model: str, base_dir: Path) -> Any:
+    """The tokenizer of a model that a server runs: from its folder, else from the hub's cache."""
+    folder = base_dir / model
+    return _load_tokenizer(name, folder if folder.is_dir() else model, None)
+
+
+def _load_tokenizer(name: str, place: Path | str, chat_template: str | None) -> Any:
+    from transformers import AutoTokenizer
+
+    with _load_errors(name, place):
+        tokenizer = AutoTokenizer.from_pretrained(
+            place, local_files_only=True, trust_remote_code=False
+        )
+    if chat_template is not None:
+        tokenizer.chat_template = chat_template
+    if not tokenizer.chat_template:
+        raise CallError(
+            "no_chat_template",
+            f"the tokenizer in {place} has no chat template: add a chat_template.jinja there, or use "
+            "the instruction-tuned version of the model.",
+            fatal=True,
+        )
+    return tokenizer
 
 
 def _batches(order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
@@ -376,7 +386,7 @@ def _dice(sampling: Sampling, prompts: Sequence[Prompt]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _load_errors(name: str, folder: Path) -> Iterator[None]:
+def _load_errors(name: str, folder: Path | str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # loaders raise OSError, ValueError, KeyError, SafetensorError …

@@ -40,10 +40,12 @@ def open_teacher(
         from router.teachers.litellm_teacher import LitellmTeacher
 
         return LitellmTeacher(name, config)
-    if config.kind == "vllm" and config.url is None:
-        from router.teachers.vllm import VllmTeacher
+    if config.kind == "vllm":
+        from router.teachers.vllm import VllmServerTeacher, VllmTeacher
 
-        return VllmTeacher(name, config, base_dir, log_dir)
+        if config.url is None:
+            return VllmTeacher(name, config, base_dir, log_dir)
+        return VllmServerTeacher(name, config, base_dir)
     from router.teachers.http import HttpTeacher
 
     return HttpTeacher(name, config, base_dir)

@@ -1,20 +1,31 @@
-"""Teachers that vLLM serves, its server started and stopped by us: kind `vllm` without `url:`."""
+"""Teachers that vLLM serves: kind `vllm`, by a server that runs already (`url:`) or one that is ours."""
 
+import asyncio
 import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from ledger import fastjson
 from ledger.keys import folder_hash, teacher_key
 from ledger.prompts import Prompt
+from router.teachers import completions
 from router.teachers.config import TeacherConfig
 from router.teachers.errors import CallError, TeacherUnavailable
 from router.teachers.http import HttpTeacher
-from router.teachers.local import IDENTITY
+from router.teachers.local import IDENTITY, find_tokenizer
+from router.teachers.prompt_logprobs import Place, read_places, top_of
 from router.teachers.protocol import Answer, Sampling
 from router.teachers.server import ModelServer, Served
+from router.teachers.statuses import status_error
+
+if TYPE_CHECKING:
+    import numpy as np
 
 PROGRAM = "vllm"
+MOST_LOGPROBS = 4096  # tokens a place that our servers may be asked for; vLLM's own bound is 20
+TRIES, PAUSE_S = 5, 2.0  # of a call that scores a text, while its server is busy
 # Arguments that say how a model is served and not what it answers; all others are in a teacher's key.
 NEUTRAL = frozenset((
     "--port", "--gpu-memory-utilization", "--max-num-seqs", "--max-num-batched-tokens", "--max-model-len",
@@ -27,7 +38,58 @@ NEUTRAL = frozenset((
 ))  # fmt: skip
 
 
-class VllmTeacher(HttpTeacher):
+class VllmServerTeacher(HttpTeacher):
+    """A model behind a vLLM server, which foretells the tokens of any text that it is given."""
+
+    def __init__(self, name: str, config: TeacherConfig, base_dir: Path = Path()) -> None:
+        super().__init__(name, config, base_dir)
+        self._base_dir = base_dir
+        self._tokenizer: Any = None
+
+    def tokenizer(self) -> Any:
+        """The model's tokenizer, from its folder or the hub's cache. Raises CallError where it is not there."""
+        if self._tokenizer is None:
+            self._tokenizer = find_tokenizer(self.name, self.model, self._base_dir)
+        return self._tokenizer
+
+    async def top_k(
+        self, rows: Sequence[tuple[Sequence[int], int]], k: int, vocabulary: int, temperature: float
+    ) -> "list[tuple[np.ndarray, np.ndarray]]":
+        """As `LocalTeacher.top_k`, by vLLM's `prompt_logprobs`. Raises CallError."""
+        assert temperature == 1.0, "a server foretells at temperature 1"
+        if self.server is not None:
+            await self.server.start()
+        gate = asyncio.Semaphore(self.start_in_flight)
+
+        async def one(ids: Sequence[int], start: int) -> "tuple[np.ndarray, np.ndarray]":
+            # The server wants room for one token that it makes.
+            cut = list(ids)[: self.context - 1 if self.context else None]
+            async with gate:
+                places = await self._foretell(cut, k) if start < len(cut) else []
+            return top_of(places[start:], k, vocabulary)
+
+        return await asyncio.gather(*(one(ids, start) for ids, start in rows))
+
+    async def _foretell(self, ids: Sequence[int], k: int) -> list[Place]:
+        asked = {"model": self.model, "prompt": ids, "max_tokens": 1, "prompt_logprobs": k}
+        body = fastjson.dumps({**asked, "temperature": 0.0})
+        for left in reversed(range(TRIES)):
+            try:
+                response = await self._client.call("POST", "/completions", body)
+                if response.status == 200:
+                    return read_places(
+                        completions.parse(completions.decoded(response.body)), len(ids)
+                    )
+                told = self._secret.strike(response.body[:2000].decode(errors="replace"))
+                raise status_error(response.status, response.headers, told)
+            except CallError as error:
+                if not (error.transient and left):
+                    raise
+            await asyncio.sleep(PAUSE_S)
+        raise AssertionError("the last try returns or raises")
+
+
+class VllmTeacher(VllmServerTeacher):
     """A model folder or hub id behind a vLLM server that is ours."""
 
     def __init__(self, name: str, config: TeacherConfig, base_dir: Path, log_dir: Path) -> None:
@@ -104,6 +166,8 @@ class VllmTeacher(HttpTeacher):
             command += ["--revision", config.revision]
         if "--load-format" not in dict(config.options):  # never a pickle
             command += ["--load-format", "safetensors"]
+        if "--max-logprobs" not in dict(config.options):
+            command += ["--max-logprobs", str(MOST_LOGPROBS)]
         quiet = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
         if config.gpus is not None:
             quiet["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, config.gpus))

@@ -18,6 +18,7 @@ from ledger.store import Ledger
 from recipes.smollm2.plain_model import convert
 from router.engine import GenerateConfig, Request, answers, buy, sampling_of
 from router.teachers import TeacherConfig, open_teacher
+from router.teachers.opening import open_local
 from router.teachers.server import ModelServer, stop_servers
 from router.teachers.vllm import VllmTeacher
 
@@ -127,3 +128,19 @@ if __name__ == "__main__":
     asyncio.run(orphan.server.start())
     print("served", flush=True)
     time.sleep(600)
+
+
+def test_texts_are_foretold_as_in_this_process(tmp_path: Path) -> None:
+    model = convert()
+    served, here = make("served", model, tmp_path), open_local("here", model, dtype="float32")
+    ids = served.tokenizer()("The capital of France is Paris. 日本 naïve")["input_ids"]
+    rows = [(ids, 1), (ids[:6], 3)]
+    told = asyncio.run(served.top_k(rows, 128, 49_152, 1.0))
+    for (got, p), (own, q) in zip(
+        told, asyncio.run(here.top_k(rows, 32, 49_152, 1.0)), strict=True
+    ):
+        assert p.shape == (len(q), 128)
+        by_id = [dict(zip(*row, strict=True)) for row in zip(got.tolist(), p.tolist(), strict=True)]
+        for i, row in enumerate(own.tolist()):
+            found = [by_id[i].get(number, 0.0) for number in row]
+            assert found == pytest.approx(q[i].tolist(), rel=0.02, abs=1e-3)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
@@ -19,6 +20,7 @@ from ledger.store import Ledger
 from router.engine import GenerateConfig, Purchase, Request, buy, sampling_of
 from router.teachers import TeacherConfig, open_teacher
 from router.teachers.errors import CallError, TeacherUnavailable
+from router.teachers.prompt_logprobs import read_places, top_of
 from router.teachers.server import ModelServer, stop_servers
 from router.teachers.vllm import VllmTeacher
 
@@ -293,3 +295,26 @@ if __name__ == "__main__":
     asyncio.run(parentless.server.start())
     print("served", flush=True)
     time.sleep(600)
+
+
+def test_a_text_is_foretold_by_the_server_that_is_started_for_it(make: Make) -> None:
+    """Ids from the vocabulary's size on are left out, and so are places beyond the context."""
+    teacher = make("a", context=5)
+    rows: list[tuple[list[int], int]] = [([3, 9, 4], 1), ([1, 2, 3, 4, 5, 6], 2), ([7], 1)]
+    found = asyncio.run(teacher.top_k(rows, 2, 10, 1.0))
+    assert [ids.tolist() for ids, _ in found] == [[[9, 0], [4, 5]], [[3, 4], [4, 5]], []]
+    assert found[0][1] == pytest.approx(np.array([[0.75, 0.0], [0.75, 0.25]]))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{}, {"choices": []}, {"choices": [{"prompt_logprobs": None}]}, {"choices": [{"text": ""}]}],
+)
+def test_a_server_that_foretells_nothing_is_told(body: dict[str, Any]) -> None:
+    with pytest.raises(CallError, match="prompt_logprobs"):
+        read_places(body, 3)
+
+
+def test_places_that_hold_no_numbers_are_told() -> None:
+    with pytest.raises(CallError, match="prompt_logprobs"):
+        top_of([{"7": {"logprob": "high"}}], 2, 10)

@@ -1,0 +1,215 @@
+"""A teacher's distributions over its own tokens, as distributions over a student's, by the bytes of the answer.
+
+    alignment = Alignment(Spelling(student_tokenizer), end=2, teacher_ends={"<|im_end|>"})
+    for pieces, ids in answers:                    # of one text, in the teacher's pieces and the student's ids
+        alignment.learn(pieces, ids)
+    ids_S_K, probabilities_S_K = alignment.project(foretold, ids, k=32)
+
+A student's token begins where a teacher's does, or within one.
+
+- Where both begin, each token that the teacher foretells counts for the student's token with which its text
+  begins. Where the student's next token is longer than the teacher's, its probability is the product of the
+  teacher's over its parts (the chain rule); what else the part could have become joins the tail.
+- Within a teacher's token, only the foretold tokens that go on from the bytes already written count, and
+  their probabilities are taken anew out of 1. What the teacher kept to itself is taken to be spread like
+  what it told. Where it told less than it kept, the position has no distribution.
+
+A foretold token's text can become a longer token of the student's. How often it stays is counted over the
+teacher's own answers (`learn`); the rest of its probability joins the tail. So no position holds more than 1
+in all, and between equal tokenizers every probability stays as it is.
+
+Dimensions: S trained tokens of the student, T of the teacher, K tokens of a record.
+"""
+
+import os
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING
+
+from trainer.signals.spelling import Piece, Spelling
+
+if TYPE_CHECKING:
+    import numpy as np
+
+BLANK = b" "
+
+Options = Sequence[tuple[Piece, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Foretold:
+    """An answer in a teacher's T pieces, and what it foretold at the first of them: likeliest first."""
+
+    pieces: Sequence[Piece]
+    options: Sequence[Options]
+
+
+class Alignment:
+    """From one teacher's pieces to one student's tokens. `end` is the token with which the student stops."""
+
+    def __init__(self, student: Spelling, end: int, teacher_ends: Collection[str]) -> None:
+        self.student, self.end, self.teacher_ends = student, end, frozenset(teacher_ends)
+        self._met: Counter[bytes] = Counter()
+        self._stayed: Counter[bytes] = Counter()
+
+    def learn(self, pieces: Sequence[Piece], ids: Sequence[int]) -> None:
+        """Counts at one answer which of the teacher's pieces stay tokens of the student's."""
+        answer = _Answer(pieces, self.student.spell(list(ids)))
+        for place in answer.places:
+            if place is not None and isinstance(place.rest, bytes):
+                self._met[place.rest] += 1
+                self._stayed[place.rest] += ids[place.token] == self.student.first(place.rest)
+
+    def project(
+        self, foretold: Foretold, ids: Sequence[int], k: int
+    ) -> "tuple[np.ndarray, np.ndarray]":
+        """Ids (S, K) int64 and probabilities (S, K) float32, highest first; 0 where nothing is defined."""
+        import numpy as np
+
+        ids_S_K, p_S_K = np.zeros((len(ids), k), np.int64), np.zeros((len(ids), k), np.float32)
+        answer = _Answer(foretold.pieces, self.student.spell(list(ids)))
+        options = answer.led(foretold.options)
+        for place in answer.places:
+            if place is None or place.piece >= len(options):
+                continue
+            mass = self._mass(answer, place, options, ids[place.token])
+            best = sorted(mass.items(), key=lambda item: -item[1])[:k]
+            for column, (token, probability) in enumerate(best):
+                ids_S_K[place.token, column] = token
+                p_S_K[place.token, column] = probability
+        return ids_S_K, p_S_K
+
+    def _mass(
+        self, answer: "_Answer", place: "_Place", options: Sequence[Options], label: int
+    ) -> dict[int, float]:
+        """What the teacher foretold at a place, by the student's tokens; empty where it is undefined."""
+        told, scale = _continuing(options[place.piece], place.prefix)
+        mass: dict[int, float] = {}
+        for rest, probability in told:
+            token: int | None
+            if rest == place.rest:
+                token, part = label, _chain(answer, place, options)
+            elif isinstance(rest, bytes):
+                token = self.student.first(rest)
+                part = (self._stayed[rest] + 1) / (self._met[rest] + 1)
+            else:
+                token = self.end if rest in self.teacher_ends else self.student.first(rest)
+                part = 1.0
+            if token is not None and part:
+                mass[token] = mass.get(token, 0.0) + probability * scale * part
+        return mass
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a student's token begins: in which of the teacher's pieces, and behind which of its bytes."""
+
+    token: int
+    piece: int
+    prefix: bytes
+    rest: Piece  # of the teacher's piece
+    longer: bytes  # what the student's token goes on with after that piece
+
+
+class _Answer:
+    """One answer in both tokenizers' pieces. `places` are the student's tokens; None: nothing meets there."""
+
+    def __init__(self, teacher: Sequence[Piece], student: Sequence[Piece]) -> None:
+        self.taught, learnt = _body(teacher), _body(student)
+        # SentencePiece writes a blank before the first word that the text does not have. A blank that
+        # only the student writes is put before all that the teacher says of its first token.
+        led = (
+            learnt[:1]
+            and learnt[0].startswith(BLANK)
+            and not b"".join(self.taught).startswith(BLANK)
+        )
+        self.lead = BLANK if led else b""
+        if self.taught:
+            self.taught[0] = self.lead + self.taught[0]
+        self.text, own = b"".join(self.taught), b"".join(learnt)
+        skipped = BLANK if self.text.startswith(BLANK) and not own.startswith(BLANK) else b""
+        own = skipped + own
+        self.starts = [0, *accumulate(map(len, self.taught))]
+        same = _common(self.text, own)
+        stops = list(accumulate(map(len, learnt), initial=len(skipped)))
+        self.places = [
+            self._place(token, start, stop) if start < stop <= same else None
+            for token, (start, stop) in enumerate(pairwise(stops))
+        ]
+        beyond = len(student) - len(learnt)
+        if beyond:
+            ends = same == len(self.text) == len(own) and len(teacher) > len(self.taught)
+            self.places += [
+                self._end(len(learnt), teacher) if ends else None,
+                *[None] * (beyond - 1),
+            ]
+
+    def _end(self, token: int, teacher: Sequence[Piece]) -> "_Place":
+        piece = len(self.taught)
+        return _Place(token, piece, b"", teacher[piece], b"")
+
+    def led(self, options: Sequence[Options]) -> Sequence[Options]:
+        """The teacher's options, behind the student's blank."""
+        if not (self.lead and options):
+            return options
+        first = [(self.lead + o if isinstance(o, bytes) else o, p) for o, p in options[0]]
+        return [first, *options[1:]]
+
+    def _place(self, token: int, start: int, stop: int) -> _Place:
+        piece = bisect_right(self.starts, start) - 1
+        end = self.starts[piece + 1]
+        text = self.text
+        return _Place(
+            token, piece, text[self.starts[piece] : start], text[start:end], text[end:stop]
+        )
+
+
+def _body(pieces: Sequence[Piece]) -> list[bytes]:
+    """The pieces of text before the first control token."""
+    body: list[bytes] = []
+    for piece in pieces:
+        if isinstance(piece, str):
+            break
+        body.append(piece)
+    return body
+
+
+def _common(one: bytes, other: bytes) -> int:
+    """How many bytes both begin with."""
+    return len(os.path.commonprefix([one, other]))
+
+
+def _continuing(options: Options, prefix: bytes) -> tuple[list[tuple[Piece, float]], float]:
+    """The options that begin with `prefix`, without it, and by what their probabilities are multiplied."""
+    if not prefix:
+        return list(options), 1.0
+    told: list[tuple[Piece, float]] = [
+        (piece[len(prefix) :], probability)
+        for piece, probability in options
+        if isinstance(piece, bytes) and piece.startswith(prefix)
+    ]
+    kept = max(0.0, 1.0 - sum(probability for _, probability in options))
+    total = sum(probability for _, probability in told)
+    return (told, (1.0 - kept) / total) if total > kept else ([], 1.0)
+
+
+def _chain(answer: _Answer, place: _Place, options: Sequence[Options]) -> float:
+    """The probability that the teacher goes on as the student's token does after the teacher's piece."""
+    left, piece, probability = place.longer, place.piece + 1, 1.0
+    while left:
+        if piece >= len(options):
+            return 0.0
+        whole = answer.taught[piece]
+        if len(whole) <= len(left):
+            probability *= sum(p for option, p in options[piece] if option == whole)
+        else:
+            probability *= sum(
+                p
+                for option, p in options[piece]
+                if isinstance(option, bytes) and option.startswith(left)
+            )
+        left, piece = left[len(whole) :], piece + 1
+    return probability

@@ -1,0 +1,266 @@
+"""Where the distributions come from that `capture` keeps: a teacher of any kind, over the student's tokens.
+
+    source = source_of(teacher, examples, student, head, ledger)
+    isinstance(source, str)                        # why there is none
+    source.foretell(keys)                          # of each sample ids (S, K) and probabilities (S, K)
+
+- A teacher in this process or behind vLLM is given its answer again and foretells every token of it:
+  as it is where its vocabulary is the student's, else aligned by bytes (`trainer.signals.alignment`).
+- Of any other teacher, what came with the answers counts (`generate: top_logprobs`), by its bytes as well.
+"""
+
+import itertools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from ledger.records import RecordsHead, vocabulary_key
+from ledger.store import Ledger
+from router.teachers.errors import CallError
+from router.teachers.protocol import Teacher
+from router.teachers.waiting import result_of
+from trainer.signals.alignment import Alignment, Foretold
+from trainer.signals.hard import ChatFormat, Encoded, Example
+from trainer.signals.spelling import Piece, Spelling, UnknownSpelling
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Found = list[tuple[np.ndarray, np.ndarray]]
+
+TOLD_PER_KEPT = 4  # tokens that an aligned teacher is asked for, for each that is kept
+
+
+class Source(Protocol):
+    """A teacher's distributions over its samples. `how` says whence they come."""
+
+    how: str
+
+    def foretell(self, keys: Sequence[str]) -> "Found":
+        """Of each sample's S trained tokens ids (S, K) int64 and probabilities (S, K) float32; 0 where there
+        are none.
+        """
+        ...
+
+
+@runtime_checkable
+class Foreteller(Protocol):
+    """A teacher that foretells the tokens of a text that it is given."""
+
+    system: str | None
+    remote: bool
+
+    def tokenizer(self) -> Any: ...
+
+    async def top_k(
+        self, rows: Sequence[tuple[Sequence[int], int]], k: int, vocabulary: int, temperature: float
+    ) -> "Found": ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """What the student is: its chat format, and what its records are over."""
+
+    chat: ChatFormat
+    head: RecordsHead
+
+
+def source_of(
+    teacher: Teacher, examples: Mapping[str, Example], learner: Learner, ledger: Ledger
+) -> Source | str:
+    """Where a teacher's distributions over its samples come from, or why there are none."""
+    if isinstance(teacher, Foreteller):
+        if teacher.remote and learner.head.temperature != 1.0:
+            return (
+                "a server's distributions are those of temperature 1, and student.logit.temperature is "
+                f"{learner.head.temperature:g}"
+            )
+        try:
+            return _asked_again(teacher, examples, learner)
+        except (CallError, UnknownSpelling) as error:
+            return str(error)
+    answers = _answered_with(ledger, list(examples))
+    if not answers:
+        return f"`{teacher.kind}` teachers give them with their answers alone: set `generate: top_logprobs`"
+    if learner.head.temperature != 1.0:
+        return "what came with its answers is of temperature 1"
+    return _AsAnswered(examples, learner, answers)
+
+
+def _asked_again(
+    teacher: Foreteller, examples: Mapping[str, Example], learner: Learner
+) -> "_SameTokens | _OtherTokens":
+    same = vocabulary_key(teacher.tokenizer().get_vocab()) == learner.head.vocabulary_key
+    return (_SameTokens if same else _OtherTokens)(teacher, examples, learner)
+
+
+class _SameTokens:
+    """A teacher whose vocabulary is the student's."""
+
+    how = "its own tokens"
+
+    def __init__(
+        self, teacher: Foreteller, examples: Mapping[str, Example], learner: Learner
+    ) -> None:
+        self.teacher, self.head = teacher, learner.head
+        self.learnt = _encoded(learner.chat, examples)
+        self.taught = _encoded(ChatFormat(teacher.tokenizer()), _as_asked(teacher, examples))
+
+    def foretell(self, keys: Sequence[str]) -> "Found":
+        rows = []
+        for key in keys:
+            taught = self.taught[key]
+            stop = taught.start + _shared(self.learnt[key], taught)
+            rows.append((taught.ids[:stop], taught.start))
+        k, vocabulary = self.head.format.k, self.head.format.vocabulary
+        told = result_of(_asking(self.teacher, rows, k, vocabulary, self.head.temperature))
+        return [
+            (_padded(ids, self.learnt[key]), _padded(probabilities, self.learnt[key]))
+            for key, (ids, probabilities) in zip(keys, told, strict=True)
+        ]
+
+
+class _OtherTokens:
+    """A teacher with a tokenizer of its own."""
+
+    how = "aligned from its tokenizer"
+
+    def __init__(
+        self, teacher: Foreteller, examples: Mapping[str, Example], learner: Learner
+    ) -> None:
+        self.teacher, self.head = teacher, learner.head
+        chat = ChatFormat(teacher.tokenizer())
+        self.spelling = Spelling(teacher.tokenizer())
+        self.learnt = _encoded(learner.chat, examples)
+        self.taught = _encoded(chat, _as_asked(teacher, examples))
+        ends = [self.spelling.pieces[end] for end in chat.end_ids]
+        self.alignment = _alignment(learner, [end for end in ends if isinstance(end, str)])
+        for key, taught in self.taught.items():
+            pieces = self.spelling.spell(_answer(taught))
+            self.alignment.learn(pieces, _answer(self.learnt[key]))
+
+    def foretell(self, keys: Sequence[str]) -> "Found":
+        pieces = self.spelling.pieces
+        rows = [(self.taught[key].ids, self.taught[key].start) for key in keys]
+        k = min(TOLD_PER_KEPT * self.head.format.k, len(pieces))
+        told = result_of(_asking(self.teacher, rows, k, len(pieces), self.head.temperature))
+        found = []
+        for key, (ids, probabilities) in zip(keys, told, strict=True):
+            options = [
+                [(pieces[number], p) for number, p in zip(*row, strict=True)]
+                for row in zip(ids.tolist(), probabilities.tolist(), strict=True)
+            ]
+            foretold = Foretold(self.spelling.spell(_answer(self.taught[key])), options)
+            learnt = _answer(self.learnt[key])
+            found.append(self.alignment.project(foretold, learnt, self.head.format.k))
+        return found
+
+
+class _AsAnswered:
+    """A teacher that gave log-probabilities with its answers."""
+
+    how = "as its answers came with"
+
+    def __init__(
+        self, examples: Mapping[str, Example], learner: Learner, answers: Mapping[str, Foretold]
+    ) -> None:
+        self.k, self.answers = learner.head.format.k, answers
+        self.learnt = _encoded(learner.chat, examples)
+        self.alignment = _alignment(learner, [])
+        for key, foretold in answers.items():
+            self.alignment.learn(foretold.pieces, _answer(self.learnt[key]))
+
+    def foretell(self, keys: Sequence[str]) -> "Found":
+        nothing = Foretold([], [])
+        return [
+            self.alignment.project(
+                self.answers.get(key, nothing), _answer(self.learnt[key]), self.k
+            )
+            for key in keys
+        ]
+
+
+async def _asking(
+    teacher: Foreteller,
+    rows: Sequence[tuple[Sequence[int], int]],
+    k: int,
+    vocabulary: int,
+    temperature: float,
+) -> "Found":
+    """One call in a loop of its own, whose connections end with it."""
+    try:
+        return await teacher.top_k(rows, k, vocabulary, temperature)
+    finally:
+        if teacher.remote:
+            await teacher.close()
+
+
+def _alignment(learner: Learner, teacher_ends: Sequence[str]) -> Alignment:
+    return Alignment(Spelling(learner.chat.tokenizer), learner.chat.end_ids[0], teacher_ends)
+
+
+def _encoded(chat: ChatFormat, examples: Mapping[str, Example]) -> dict[str, Encoded]:
+    return dict(zip(examples, chat.encode(list(examples.values())), strict=True))
+
+
+def _answer(encoded: Encoded) -> list[int]:
+    return encoded.ids[encoded.start :]
+
+
+def _padded(rows_T_K: "np.ndarray", encoded: Encoded) -> "np.ndarray":
+    """Rows of 0 for the trained tokens that nothing was said of."""
+    import numpy as np
+
+    missing = len(_answer(encoded)) - len(rows_T_K)
+    return np.pad(rows_T_K, ((0, missing), (0, 0)))
+
+
+def _as_asked(teacher: Foreteller, examples: Mapping[str, Example]) -> dict[str, Example]:
+    """The examples behind the teacher's own system prompt, which the student never sees."""
+    if not teacher.system:
+        return dict(examples)
+    system = {"role": "system", "content": teacher.system}
+    return {
+        key: replace(example, messages=[system, *example.messages])
+        for key, example in examples.items()
+    }
+
+
+def _shared(student: Encoded, teacher: Encoded) -> int:
+    """How many trained tokens both have in common before they part, as at two templates' end tokens."""
+    pairs = zip(_answer(student), _answer(teacher), strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _answered_with(ledger: Ledger, keys: Sequence[str]) -> dict[str, Foretold]:
+    """By sample, the log-probabilities that its answer came with, where there are any."""
+    rows = ledger.rows(
+        "SELECT s.key, t.raw FROM sample s JOIN sample_text t ON t.sample = s.id "
+        "WHERE t.raw IS NOT NULL AND s.key IN (SELECT unnest(?::VARCHAR[]))",
+        [list(keys)],
+    )
+    found = {key: _foretold(json.loads(raw)) for key, raw in rows}
+    return {key: foretold for key, foretold in found.items() if foretold.pieces}
+
+
+def _foretold(raw: Any) -> Foretold:
+    """The log-probabilities of a chat completion, as OpenAI writes them."""
+    try:
+        content = raw["choices"][0]["logprobs"]["content"]
+        pieces = [_bytes(entry) for entry in content]
+        options = [
+            [(_bytes(option), math.exp(option["logprob"])) for option in entry["top_logprobs"]]
+            for entry in content
+        ]
+    except (KeyError, IndexError, TypeError, ValueError):
+        return Foretold([], [])
+    return Foretold(pieces, options)
+
+
+def _bytes(entry: Mapping[str, Any]) -> Piece:
+    given = entry.get("bytes")
+    return bytes(given) if given is not None else str(entry["token"]).encode()
