@@ -135,7 +135,7 @@ def step_trl(folder: Path, steps: int) -> dict[str, float]:
 def step_ours(folder: Path, steps: int, *, by_records: bool) -> dict[str, float]:
     """Our trainer, on the text alone or towards records as well."""
     from ledger.records import read_records
-    from trainer.config import LogitConfig
+    from trainer.config import LogitConfig, StudentConfig
     from trainer.data import TrainingData
     from trainer.losslog import LossLog, Window
     from trainer.sft import Bookkeeper, StudentTrainer
@@ -146,6 +146,7 @@ def step_ours(folder: Path, steps: int, *, by_records: bool) -> dict[str, float]
         records = read_records(folder, write_store(folder, count), folder)
     data = TrainingData(
         keys=[str(i) for i in range(count)],
+        tasks=["task"] * count,
         teachers=["teacher"] * count,
         licences=["none"] * count,
         ids=texts(count).ravel(),
@@ -154,11 +155,10 @@ def step_ours(folder: Path, steps: int, *, by_records: bool) -> dict[str, float]
         order=np.arange(count, dtype=np.int32),
         skipped=(),
     )
-    log = LossLog(folder / "log.jsonl", 1)
+    log = LossLog(folder / "log.jsonl", 1, data.groups)
     log.resume(Window(), 0)
-    trainer = StudentTrainer(
-        student(), tokenizer(), data, arguments(folder), log, None, LogitConfig(top_k=K), records
-    )
+    config = StudentConfig(base="none", logit=LogitConfig(top_k=K))
+    trainer = StudentTrainer(student(), tokenizer(), data, arguments(folder), log, config, records)
     trainer.add_callback(Bookkeeper(log, 10**6, None))
     trainer.add_callback(callback(clock))
     trainer.train()

@@ -93,6 +93,14 @@ def load_model(place: str, weights: "torch.dtype") -> Any:
         )
 
 
+def text_config(place: str) -> Any:
+    """The shape of the base's language model, as transformers names it."""
+    from transformers import AutoConfig
+
+    with quiet(), _loading(place):
+        return AutoConfig.from_pretrained(place, **LOCAL_AND_NO_CODE).get_text_config()
+
+
 def revision(place: str) -> str:
     """Which base it is: a hash of the folder's weights and tokenizer, else the hub's commit."""
     if Path(place).is_dir():

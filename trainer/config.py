@@ -1,11 +1,13 @@
 """The recipe's `student:` section."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from ledger.section import Section
 
+Signal = Literal["hard", "logit", "feature"]
+SIGNALS: tuple[Signal, ...] = get_args(Signal)
 LORA_LEARNING_RATE = 2e-4  # about ten times that of full fine-tuning, as PEFT's guides have it
 
 
@@ -58,6 +60,51 @@ class LogitConfig(Section):
     )
 
 
+class FeatureConfig(Section):
+    """How the student's hidden states are held against its teachers'."""
+
+    layers: list[int | list[int]] = Field(
+        default=[-1],
+        min_length=1,
+        description="Layers whose states are compared: a number for both models, counted from 1, or from "
+        "the end by -1, -2 …; or a pair [student, teacher].",
+    )
+    projector: Literal["linear", "mlp"] = Field(
+        default="linear",
+        description="What brings the student's states to a teacher's width, for each teacher and layer; "
+        "learnt with the student and left out of it at the end.",
+    )
+    loss: Literal["cosine", "mse"] = Field(
+        default="cosine",
+        description="`cosine` is 1 less the cosine of both states, `mse` their mean squared difference.",
+    )
+    weight: float = Field(
+        default=1.0,
+        gt=0,
+        description="Weight of this loss beside that of text and distributions, which is 1.",
+    )
+
+    @field_validator("layers")
+    @classmethod
+    def _some_layer(cls, layers: list[int | list[int]]) -> list[int | list[int]]:
+        for pair in layers:
+            both = pair if isinstance(pair, list) else [pair, pair]
+            if len(both) != 2 or 0 in both:
+                raise ValueError(
+                    f"{pair} is neither a layer nor a pair [student, teacher]: count from 1, or from the "
+                    "end by -1, -2 …"
+                )
+        return layers
+
+
+class TaskWeights(Section):
+    """How much a task's samples count by each signal, against 1."""
+
+    hard: float = Field(default=1.0, ge=0, description="Of their text's cross-entropy.")
+    logit: float = Field(default=1.0, ge=0, description="Of the divergence from distributions.")
+    feature: float = Field(default=1.0, ge=0, description="Of the distance from hidden states.")
+
+
 class StudentConfig(Section):
     """Which model becomes the student, and how it is trained on the mix."""
 
@@ -65,13 +112,22 @@ class StudentConfig(Section):
         min_length=1,
         description="The model to start from: a folder, relative to the recipe, or a hub id.",
     )
-    signal: Literal["hard", "logit", "feature", "on_policy"] = Field(
-        default="hard",
-        description="What the student learns from: `hard`, the text of the answers, or `logit`, the "
-        "teachers' distributions over every next token as well.",
+    signal: list[Signal] = Field(
+        default=["hard"],
+        min_length=1,
+        description="What the student learns from, one or a list: `hard`, the text of the answers; "
+        "`logit`, the teachers' distributions over every next token as well; `feature`, their hidden "
+        "states as well. Each sample gives what its teacher can give, and always its text.",
     )
     logit: LogitConfig = Field(
         default_factory=LogitConfig, description="Settings of the signal `logit`."
+    )
+    feature: FeatureConfig = Field(
+        default_factory=FeatureConfig, description="Settings of the signal `feature`."
+    )
+    weights: dict[str, TaskWeights] = Field(
+        default={},
+        description="By task, how much its samples count: a number for all signals, or one by signal.",
     )
     licence: str | None = Field(
         default=None, description="Licence of the base, for the model card and the ledger."
@@ -83,6 +139,11 @@ class StudentConfig(Section):
     batch_size: int = Field(default=16, ge=1, description="Samples in one forward pass.")
     accumulate: int = Field(
         default=1, ge=1, description="Forward passes whose gradients make one step."
+    )
+    packing: bool = Field(
+        default=True,
+        description="Lay short samples of a forward pass behind one another in a row, where the base "
+        "keeps them apart; the loss is the same.",
     )
     learning_rate: float = Field(
         default=2e-5,
@@ -117,15 +178,27 @@ class StudentConfig(Section):
         "where a checkpoint is slow to write.",
     )
 
+    @field_validator("signal", mode="before")
+    @classmethod
+    def _one_or_more(cls, signal: Any) -> Any:
+        return [signal] if isinstance(signal, str) else signal
+
     @field_validator("signal")
     @classmethod
-    def _refuse_later_ones(cls, signal: str) -> str:
-        if signal not in ("hard", "logit"):
-            raise ValueError(
-                f"signal {signal!r} is not in this version: write `signal: hard`, "
-                "which learns from the text of the teachers' answers, or `signal: logit`"
-            )
+    def _each_once(cls, signal: list[Signal]) -> list[Signal]:
+        if len(set(signal)) != len(signal):
+            raise ValueError(f"{signal} names a signal twice")
         return signal
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _for_all_signals(cls, weights: Any) -> Any:
+        if not isinstance(weights, dict):
+            return weights
+        return {
+            task: dict.fromkeys(SIGNALS, each) if isinstance(each, int | float) else each
+            for task, each in weights.items()
+        }
 
     @model_validator(mode="before")
     @classmethod

@@ -1,13 +1,14 @@
 """A mix as the trainer needs it: each distinct sample's ids, and the order to train them in."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ledger.mixes import SAMPLES, training_order
 from ledger.records import Records, RecordsMismatch
+from trainer.config import TaskWeights
 from trainer.errors import NothingToTrain
 from trainer.signals.hard import ChatFormat, Example
 
@@ -23,6 +24,7 @@ class TrainingData:
     """Ragged ids of N distinct samples, and P positions of the training that point into them."""
 
     keys: list[str]
+    tasks: list[str]
     teachers: list[str]
     licences: list[str]
     ids: "np.ndarray"  # (all tokens,) int32
@@ -30,6 +32,16 @@ class TrainingData:
     starts: "np.ndarray"  # (N,) int32: where in a sample the trained tokens begin
     order: "np.ndarray"  # (P,) int32
     skipped: tuple[str, ...]  # keys of samples that are too long
+
+    @property
+    def groups(self) -> list[tuple[str, str]]:
+        """The pairs of task and teacher that there are, in order."""
+        return sorted(set(zip(self.tasks, self.teachers, strict=True)))
+
+    @property
+    def trained(self) -> int:
+        """Trained tokens of the distinct samples."""
+        return len(self.ids) - int(self.starts.sum())
 
     def times(self) -> dict[str, int]:
         """How often each sample is trained."""
@@ -44,7 +56,7 @@ def read_data(folder: Path, epochs: int, chat: ChatFormat, max_length: int) -> T
     import numpy as np
     import pyarrow.parquet as pq
 
-    columns = ["sample", "teacher", "licence", "prompt", "completion", "tools"]
+    columns = ["sample", "task", "teacher", "licence", "prompt", "completion", "tools"]
     table = pq.read_table(folder / SAMPLES, columns=columns)
     if table.num_rows == 0:
         raise NothingToTrain("the mix holds no sample: check `mix.total`, its shares and filters.")
@@ -58,6 +70,7 @@ def read_data(folder: Path, epochs: int, chat: ChatFormat, max_length: int) -> T
     keys = table["sample"].to_pylist()
     return TrainingData(
         keys=keys,
+        tasks=table["task"].to_pylist(),
         teachers=table["teacher"].to_pylist(),
         licences=table["licence"].to_pylist(),
         ids=np.fromiter((i for e in encoded for i in e.ids), np.int32, int(lengths.sum())),
@@ -82,7 +95,8 @@ def examples_by_teacher(folder: Path) -> dict[str, dict[str, Example]]:
 class Collator:
     """Pads samples on the right. Attention is causal: no token sees a pad, and no mask is due.
 
-    A token that has a record is trained towards it by `alpha`, and by the rest of 1 towards its label.
+    A token that has a record is trained towards it by `alpha`, and by the rest of 1 towards its label, both
+    times what the recipe says of its task. Where `packs`, short samples lie behind one another in a row.
     """
 
     def __init__(
@@ -90,40 +104,77 @@ class Collator:
         data: TrainingData,
         pad_id: int,
         *,
-        with_mask: bool,
+        with_mask: bool = False,
+        packs: bool = False,
         records: Records | None = None,
         alpha: float = 0.0,
+        weights: Mapping[str, TaskWeights] | None = None,
     ) -> None:
-        self.data, self.pad_id, self.with_mask = data, pad_id, with_mask
+        import numpy as np
+
+        self.data, self.pad_id, self.with_mask, self.packs = data, pad_id, with_mask, packs
         self.records, self.alpha = records, alpha
+        numbers = {group: i for i, group in enumerate(data.groups)}
+        pairs = zip(data.tasks, data.teachers, strict=True)
+        self._groups = np.array([numbers[pair] for pair in pairs], np.int64)
+        own = [(weights or {}).get(task, TaskWeights()) for task in data.tasks]
+        self._weights = np.array([(w.hard, w.logit, w.feature) for w in own], np.float32)
 
     def __call__(self, rows: Sequence[int]) -> dict[str, Any]:
         """`input_ids` (B, T); of the N trained tokens `places`, where in the flattened batch the states are
-        that foretell them, and the fields of `Targets`; their number is `trained`.
+        that foretell them, the fields of `Targets`, and the group and the weight of `feature`; their number is
+        `trained`, and `rows` names the samples. `position_ids` (B, T) where samples share rows.
         """
         import numpy as np
         import torch
 
         data = self.data
         spans = [(data.offsets[row], data.offsets[row + 1]) for row in rows]
-        width = max(stop - start for start, stop in spans)
-        ids = np.full((len(rows), width), self.pad_id, np.int64)
-        mask = np.zeros((len(rows), width), np.int64)
+        lengths = [int(stop - start) for start, stop in spans]
+        lines, width = self._lines(lengths)
+        ids = np.full((max(line for line, _ in lines) + 1, width), self.pad_id, np.int64)
+        mask, positions = np.zeros_like(ids), np.zeros_like(ids)
         places, labels = [], []
-        for i, (row, (start, stop)) in enumerate(zip(rows, spans, strict=True)):
-            ids[i, : stop - start] = data.ids[start:stop]
-            mask[i, : stop - start] = 1
+        for row, (start, stop), (line, at), n in zip(rows, spans, lines, lengths, strict=True):
+            ids[line, at : at + n] = data.ids[start:stop]
+            mask[line, at : at + n] = 1
+            positions[line, at : at + n] = np.arange(n)
             answer = data.starts[row]
-            places.append(np.arange(answer, stop - start) + i * width - 1)
+            places.append(np.arange(answer, n) + (line * width + at - 1))
             labels.append(data.ids[start + answer : stop])
+        trained = [len(each) for each in labels]
         batch = {
             "input_ids": torch.from_numpy(ids),
             "places": torch.from_numpy(np.concatenate(places)),
             "labels_N": torch.from_numpy(np.concatenate(labels).astype(np.int64)),
-            **self._records_of(rows, [len(each) for each in labels]),
-            "trained": sum(map(len, labels)),
+            **self._records_of(rows, trained),
+            "groups_N": torch.from_numpy(np.repeat(self._groups[list(rows)], trained)),
+            "feature_weights_N": torch.from_numpy(np.repeat(self._weights[list(rows), 2], trained)),
+            "trained": sum(trained),
+            "rows": list(rows),
         }
+        if len(ids) < len(rows):
+            batch["position_ids"] = torch.from_numpy(positions)
         return {**batch, "attention_mask": torch.from_numpy(mask)} if self.with_mask else batch
+
+    def _lines(self, lengths: Sequence[int]) -> tuple[list[tuple[int, int]], int]:
+        """For each sample its line and where in it the sample begins; and how long the lines are.
+
+        Longest first, each into the first line with room (first-fit decreasing).
+        """
+        width = max(lengths)
+        if not self.packs:
+            return [(line, 0) for line in range(len(lengths))], width
+        filled: list[int] = []
+        lines = [(0, 0)] * len(lengths)
+        for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+            room = (n for n, used in enumerate(filled) if used + lengths[i] <= width)
+            line = next(room, len(filled))
+            if line == len(filled):
+                filled.append(0)
+            lines[i] = (line, filled[line])
+            filled[line] += lengths[i]
+        return lines, width
 
     def _records_of(self, rows: Sequence[int], lengths: Sequence[int]) -> dict[str, Any]:
         """The records of the rows' trained tokens, and the weights; K is 0 where none of them has one."""
@@ -142,9 +193,10 @@ class Collator:
             ids_N_K, p_N_K = np.zeros((trained, k), np.int64), np.zeros((trained, k), np.float32)
             ids_N_K[has_one], p_N_K[has_one] = self.records.decode(named)
         kd_N = self.alpha * (p_N_K.sum(axis=1) > 0).astype(np.float32)
+        hard_N, logit_N = np.repeat(self._weights[list(rows), :2], lengths, axis=0).T
         return {
-            "ce_weights_N": torch.from_numpy(1 - kd_N),
-            "kd_weights_N": torch.from_numpy(kd_N),
+            "ce_weights_N": torch.from_numpy((1 - kd_N) * hard_N),
+            "kd_weights_N": torch.from_numpy(kd_N * logit_N),
             "ids_N_K": torch.from_numpy(ids_N_K),
             "probabilities_N_K": torch.from_numpy(p_N_K),
         }

@@ -2,6 +2,9 @@
 
 InputError
 ├── BadBase          the student's base cannot be found or used
+├── FeaturesMissing  no teacher gives the hidden states that the signal asks for
+├── NoSuchLayer      the recipe names a layer that a model does not have
+├── UnknownTask      the recipe weighs a task that the mix does not have
 └── TemplateError    the base's chat template cannot be trained through
 TutelageError
 ├── NothingToTrain   no sample of the mix fits the student
@@ -12,11 +15,32 @@ TutelageError
 from ledger.errors import InputError, TutelageError
 from trainer.signals.hard import TemplateError
 
-__all__ = ["BadBase", "Diverged", "NothingToTrain", "StudentExists", "TemplateError"]
+__all__ = [
+    "BadBase",
+    "Diverged",
+    "FeaturesMissing",
+    "NoSuchLayer",
+    "NothingToTrain",
+    "StudentExists",
+    "TemplateError",
+    "UnknownTask",
+]
 
 
 class BadBase(InputError):
     """`student.base` names no model that can be loaded here."""
+
+
+class FeaturesMissing(InputError):
+    """The student is to learn from hidden states, and no teacher gives any."""
+
+
+class NoSuchLayer(InputError):
+    """`student.feature.layers` names a layer beyond a model's last."""
+
+
+class UnknownTask(InputError):
+    """`student.weights` names a task that no sample of the mix has."""
 
 
 class NothingToTrain(TutelageError):

@@ -30,22 +30,51 @@ class StudentHead:
         places_N: Tensor,
         targets: Targets,
         objective: Objective,
-        **options: Any,
+        *,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        hidden_states: bool = False,
+        router_logits: bool = False,
     ) -> tuple[Losses, Any]:
         """Losses at `places_N`, numbers into the flattened batch, and what the model gave out.
 
-        `options` go to the model, and have it make its own logits.
+        `position_ids` (B, T) begin anew with every sample of a row. `hidden_states` and `router_logits` have
+        the model give out those as well.
         """
-        if self.scale is None or options:
-            outputs = self.model(input_ids=input_ids_B_T, use_cache=False, **options)
+        given: dict[str, Any] = {"input_ids": input_ids_B_T, "use_cache": False}
+        if position_ids is not None:
+            given["position_ids"] = position_ids
+        if hidden_states:
+            given["output_hidden_states"] = True
+        if self.scale is None or router_logits:
+            if router_logits:
+                given |= {"attention_mask": attention_mask, "output_router_logits": True}
+            outputs = self.model(**given)
             logits_N_V = outputs.logits.flatten(0, 1)[places_N]
             return logits_loss(logits_N_V, targets, objective), outputs
-        outputs = self.model.base_model(input_ids=input_ids_B_T, use_cache=False)
+        outputs = self.model.base_model(**given)
         hidden_N_D = outputs.last_hidden_state.flatten(0, 1)[places_N]
         if self.scale != 1.0:
             hidden_N_D = hidden_N_D * self.scale
         weight_V_D = self.model.get_output_embeddings().weight
         return head_loss(hidden_N_D, weight_V_D, targets, objective), outputs
+
+
+def keeps_apart(model: Any) -> bool:
+    """Whether samples that share a row do not see one another, by positions that begin anew alone."""
+    ids = torch.arange(2 * PROBE_TOKENS, device=next(model.parameters()).device)[None]
+    ids = ids % model.get_input_embeddings().num_embeddings
+    positions = ids % PROBE_TOKENS
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        try:
+            packed = model(input_ids=ids, position_ids=positions, use_cache=False).logits
+        except TypeError:  # takes no positions
+            return False
+        alone = model(input_ids=ids[:, PROBE_TOKENS:], use_cache=False).logits
+        model.train(was_training)
+        return bool((packed[:, PROBE_TOKENS:] - alone).abs().max() <= 1e-2 * alone.std())
 
 
 def _scale(model: Any) -> float | None:

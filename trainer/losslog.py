@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,11 @@ LOG_NAME = "training_log.jsonl"
 POINTS = 200  # lines in a whole log, about
 
 
+# What is added up of each group (a task's samples of one teacher): trained tokens and their cross-entropy,
+# tokens with a distribution and their divergence, tokens with hidden states and their distance.
+COLUMNS = ("tokens", "ce", "kd_tokens", "kd", "feature_tokens", "feature")
+
+
 @dataclass(slots=True)
 class Window:
     """What has been trained since the last line, and in all. Saved with each checkpoint."""
@@ -22,6 +28,9 @@ class Window:
     steps: int = 0
     tokens: int = 0  # trained tokens since step 0
     seconds: float = 0.0  # training time since step 0, whatever lay between
+    groups: list[list[float]] = field(
+        default_factory=list
+    )  # by group its COLUMNS since the last line
 
 
 @dataclass(slots=True)
@@ -30,13 +39,15 @@ class LossLog:
 
     path: Path
     every: int
+    groups: Sequence[tuple[str, str]] = ()  # task and teacher
     window: Window = field(default_factory=Window)
     last_loss: float = math.nan
-    _sum: Any = 0.0  # a tensor on the device; reading it makes the device wait
+    _sum: Any = 0.0  # tensors on the device; reading them makes the device wait
+    _by_group: Any = None
 
     def resume(self, window: Window, step: int) -> None:
         """Goes on after `step`: later lines, and a torn last one, are cut off."""
-        self.window, self._sum = window, 0.0
+        self.window, self._sum, self._by_group = window, 0.0, None
         lines = self.path.read_bytes().splitlines(True) if self.path.exists() else []
         kept = [line for line in lines if line.endswith(b"\n") and json.loads(line)["step"] <= step]
         write_atomically(self.path, b"".join(kept))
@@ -45,10 +56,20 @@ class LossLog:
         """Adds the loss of one forward pass, already scaled to its part of the step."""
         self._sum = self._sum + loss
 
+    def add_groups(self, sums_G_C: Any) -> None:
+        """Adds what one forward pass trained, by group and COLUMNS."""
+        self._by_group = sums_G_C if self._by_group is None else self._by_group + sums_G_C
+
     def settle(self, step: int) -> float:
         """Reads the losses added so far. Raises Diverged if they are no numbers."""
         self.window.loss += float(self._sum)
         self._sum = 0.0
+        if self._by_group is not None:
+            added, self._by_group = self._by_group.tolist(), None
+            was = self.window.groups or [[0.0] * len(COLUMNS)] * len(added)
+            self.window.groups = [
+                [a + b for a, b in zip(*both, strict=True)] for both in zip(was, added, strict=True)
+            ]
         if not math.isfinite(self.window.loss):
             raise Diverged(
                 f"the loss is {self.window.loss} by step {step}: the training diverged. "
@@ -66,10 +87,33 @@ class LossLog:
             "loss": round(self.last_loss, 6),
             "learning_rate": learning_rate,
             "seconds": round(self.window.seconds, 3),
+            **self._parts(),
         }
         with self.path.open("ab") as file:
             file.write(json.dumps(line).encode() + b"\n")
-        self.window.loss, self.window.steps = 0.0, 0
+        self.window.loss, self.window.steps, self.window.groups = 0.0, 0, []
+
+    def _parts(self) -> dict[str, Any]:
+        """The window's mean losses in all, by task and by teacher, and each teacher's share of tokens."""
+        rows = list(zip(self.groups, self.window.groups, strict=False))
+        if not rows:
+            return {}
+        every = [row for _, row in rows]
+        tokens = sum(row[0] for row in every)
+        tasks = dict.fromkeys(task for (task, _), _ in rows)
+        teachers = dict.fromkeys(teacher for (_, teacher), _ in rows)
+        by_teacher = {name: [row for (_, its), row in rows if its == name] for name in teachers}
+        return {
+            "parts": _means(every),
+            "tasks": {name: _means([r for (own, _), r in rows if own == name]) for name in tasks},
+            "teachers": {
+                name: {
+                    "share": round(sum(row[0] for row in own) / max(tokens, 1), 4),
+                    **_means(own),
+                }
+                for name, own in by_teacher.items()
+            },
+        }
 
     def state(self, step: int) -> dict[str, Any]:
         """The window, for a checkpoint; the file is synced so that it is no shorter than that."""
@@ -78,6 +122,13 @@ class LossLog:
             with self.path.open("rb") as file:
                 os.fsync(file.fileno())
         return asdict(self.window)
+
+
+def _means(rows: Sequence[Sequence[float]]) -> dict[str, float]:
+    """The mean of each part over the tokens that have it."""
+    sums = [sum(column) for column in zip(*rows, strict=True)]
+    parts = zip(COLUMNS[1::2], sums[1::2], sums[0::2], strict=True)
+    return {name: round(total / count, 6) for name, total, count in parts if count}
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

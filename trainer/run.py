@@ -27,11 +27,12 @@ from ledger.records import (
 from ledger.store import Ledger
 from ledger.topk import TopKFormat
 from trainer import checkpoints
-from trainer.base import find_base, load_model, open_tokenizer, quiet, revision
+from trainer.base import find_base, load_model, open_tokenizer, quiet, revision, text_config
 from trainer.card import write_card
 from trainer.config import LogitConfig, StudentConfig
-from trainer.data import TrainingData, read_data, require_aligned
-from trainer.errors import StudentExists
+from trainer.data import TrainingData, examples_by_teacher, read_data, require_aligned
+from trainer.errors import FeaturesMissing, StudentExists, UnknownTask
+from trainer.features import NOBODY, FeatureSource, FeatureTeachers
 from trainer.losslog import LOG_NAME, LossLog, Window
 from trainer.signals.hard import ChatFormat
 
@@ -70,6 +71,7 @@ class _Job:
     key: str
     identity: str
     records: Path | None
+    features: FeatureTeachers | None
     on_progress: OnProgress | None
 
     @property
@@ -96,14 +98,16 @@ def train(
     key: str,
     teachers: Mapping[str, str],
     records: Path | None = None,
+    features: FeatureTeachers | None = None,
     on_progress: OnProgress | None = None,
 ) -> StudentRun:
     """Trains the student, or goes on where an earlier call was cut off; records it in the ledger.
 
-    `teachers` gives each teacher's licence; `records` is the folder of their distributions, which the
-    signal `logit` takes; the ledger must be open for writing. A call for a student that is there
-    already returns it. Raises BadBase, TemplateError, NothingToTrain, Diverged, StudentExists,
-    MixDamaged, RecordsMissing, RecordsMismatch.
+    `teachers` gives each teacher's licence; `records` is the folder of their distributions, which the signal
+    `logit` takes, and `features` the teachers that give states to the signal `feature`; the ledger must be
+    open for writing. A call for a student that is there already returns it. Raises BadBase, TemplateError,
+    NothingToTrain, Diverged, StudentExists, MixDamaged, RecordsMissing, RecordsMismatch, FeaturesMissing,
+    NoSuchLayer, UnknownTask.
     """
     manifest = read_manifest(mix_folder)
     base = find_base(config.base, base_dir)
@@ -120,6 +124,7 @@ def train(
         key,
         identity,
         records,
+        features,
         on_progress,
     )
     started = now_us()
@@ -136,10 +141,7 @@ def train(
 
 def _longest(job: _Job) -> int:
     """Most tokens a sample may have: the recipe's word, within the base's context."""
-    from transformers import AutoConfig
-
-    with quiet():
-        shape = AutoConfig.from_pretrained(job.base, trust_remote_code=False).get_text_config()
+    shape = text_config(job.base)
     context = getattr(shape, "max_position_embeddings", None) or NO_LIMIT
     return min(job.config.max_length or context, context)
 
@@ -166,9 +168,11 @@ def _fit(
     _open_work(job)
     if data.skipped:
         job.note(f"{len(data.skipped)} samples are too long for the student and are left out")
+    _check_weights(job, data)
     records = _open_records(job, tokenizer, data)
+    features = _open_features(job, chat, data)
     with quiet():
-        trainer = _build(job, tokenizer, data, records)
+        trainer = _build(job, tokenizer, data, records, features)
         newest = checkpoints.newest(job.work / "checkpoints", job.note)
         _train_from(job, trainer, newest)
         final = job.work / "student"
@@ -211,11 +215,11 @@ def _open_work(job: _Job) -> None:
 
 def _open_records(job: _Job, tokenizer: Any, data: TrainingData) -> Records | None:
     """The captured distributions, where the signal asks for them and they fit the student."""
-    if job.config.signal != "logit":
+    if "logit" not in job.config.signal:
         return None
     if job.records is None:
         raise RecordsMissing(
-            "student.signal is `logit`, and no folder of the teachers' distributions is given: name it as "
+            "student.signal holds `logit`, and no folder of the teachers' distributions is given: name it as "
             "`records`, or train by `signal: hard`."
         )
     records = read_records(job.records, records_head(job.config.logit, tokenizer), job.work)
@@ -227,6 +231,38 @@ def _open_records(job: _Job, tokenizer: Any, data: TrainingData) -> Records | No
     return records
 
 
+def _open_features(job: _Job, chat: ChatFormat, data: TrainingData) -> FeatureSource | None:
+    """The teachers' states, where the signal asks for them. Raises FeaturesMissing, NoSuchLayer."""
+    if "feature" not in job.config.signal:
+        return None
+    if job.features is None or not job.features.by_name:
+        raise FeaturesMissing(NOBODY)
+    source = FeatureSource(
+        data,
+        examples_by_teacher(job.mix),
+        chat,
+        job.features,
+        job.config.feature.layers,
+        text_config(job.base).num_hidden_layers,
+        job.config.batch_size,
+    )
+    for name, why in source.reasons.items():
+        job.note(f"no hidden states of {name}: {why}")
+    job.note(
+        f"{source.covered:,} of {data.trained:,} trained tokens have their teacher's hidden states"
+    )
+    if not job.features.together:
+        job.note("the teachers do not fit into memory together, and take turns")
+    return source
+
+
+def _check_weights(job: _Job, data: TrainingData) -> None:
+    if unknown := sorted(job.config.weights.keys() - set(data.tasks)):
+        raise UnknownTask(
+            f"student.weights names task `{unknown[0]}`, and the mix has {', '.join(sorted(set(data.tasks)))}"
+        )
+
+
 def records_head(logit: LogitConfig, tokenizer: Any) -> RecordsHead:
     """What a file of records must be over to train a student with this tokenizer."""
     vocabulary = tokenizer.get_vocab()
@@ -236,7 +272,11 @@ def records_head(logit: LogitConfig, tokenizer: Any) -> RecordsHead:
 
 
 def _build(
-    job: _Job, tokenizer: Any, data: TrainingData, records: Records | None
+    job: _Job,
+    tokenizer: Any,
+    data: TrainingData,
+    records: Records | None,
+    features: FeatureSource | None,
 ) -> "StudentTrainer":
     import torch
 
@@ -248,13 +288,11 @@ def _build(
     )  # frozen weights need no float32 copy to add small steps to
     model = load_model(job.base, torch.bfloat16 if bf16 and frozen else torch.float32)
     steps = sft.count_steps(job.config, len(data.order))
-    log = LossLog(job.work / LOG_NAME, sft.log_every(steps))
+    log = LossLog(job.work / LOG_NAME, sft.log_every(steps), data.groups)
     args = sft.arguments(
         job.config, job.work / "checkpoints", job.seed, steps, model.num_parameters(), bf16
     )
-    trainer = sft.StudentTrainer(
-        model, tokenizer, data, args, log, sft.lora(job.config), job.config.logit, records
-    )
+    trainer = sft.StudentTrainer(model, tokenizer, data, args, log, job.config, records, features)
     trainer.add_callback(sft.Bookkeeper(log, job.config.checkpoint_every, job.on_progress))
     return trainer
 
@@ -282,10 +320,14 @@ def _save_model(trainer: "StudentTrainer", chat: ChatFormat, folder: Path) -> No
     """A plain folder: adapters merged, in the base's precision, with the template's end token."""
     from transformers import AutoConfig
 
+    from trainer import sft
+
     model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
     place = model.config._name_or_path
     if hasattr(model, "peft_config"):
         model = model.merge_and_unload()
+    if hasattr(model, sft.PROJECTORS):
+        delattr(model, sft.PROJECTORS)
     vars(model).pop("forward", None)  # TRL's head and autocast patch the instance
     stored = AutoConfig.from_pretrained(place, trust_remote_code=False).dtype
     if stored is not None:

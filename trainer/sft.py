@@ -23,13 +23,16 @@ from trl.models.utils import _ForwardRedirection
 
 from ledger.records import Records
 from trainer import checkpoints
-from trainer.config import LogitConfig, StudentConfig
+from trainer.config import StudentConfig
 from trainer.data import Collator, CurriculumSampler, Rows, TrainingData
-from trainer.head import StudentHead
+from trainer.features import FeatureSource, States
+from trainer.head import StudentHead, keeps_apart
 from trainer.losslog import POINTS, LossLog, Window
+from trainer.signals.feature import Projectors, feature_loss
 from trainer.signals.logit import Objective, Targets
 
 WINDOW_NAME = "window.json"
+PROJECTORS = "feature_projectors"  # the student's submodule while it trains, and not at the end
 CHECKPOINT_S = 10.0  # least seconds between checkpoints
 CHECKPOINT_COST = 50  # and at least so many times what the last one took
 PROGRESS_S = 0.5
@@ -51,7 +54,7 @@ class TrainProgress:
 
 
 class StudentTrainer(SFTTrainer):
-    """Trains on `data` in its order, towards `records` where there are any.
+    """Trains on `data` in its order, towards `records` and the teachers' states where there are any.
 
     Checkpoints under `folder` are complete or absent.
     """
@@ -65,25 +68,34 @@ class StudentTrainer(SFTTrainer):
         data: TrainingData,
         args: SFTConfig,
         log: LossLog,
-        peft: Any,
-        logit: LogitConfig,
-        records: Records | None,
+        config: StudentConfig,
+        records: Records | None = None,
+        features: FeatureSource | None = None,
     ) -> None:
         self.data, self.log_file = data, log
-        self._objective = Objective(logit.beta, logit.temperature)
+        self._config, self._features = config, features
+        self._objective = Objective(config.logit.beta, config.logit.temperature)
         self._staging: Path | None = None
+        packs = config.packing and keeps_apart(model)
+        if features is not None:
+            model.add_module(PROJECTORS, _projectors(model, features, config, args.seed))
         super().__init__(
             model=model,
             args=args,
             train_dataset=Dataset.from_dict({"input_ids": [[0]]}),  # TRL wants one to look at
             data_collator=_no_collator,
             processing_class=tokenizer,
-            peft_config=peft,
+            peft_config=lora(config, keep=None if features is None else PROJECTORS),
         )
         self.train_dataset = Rows(len(data.keys))
-        pad = tokenizer.pad_token_id or 0
         self.data_collator = Collator(
-            data, pad, with_mask=self.aux_loss_enabled, records=records, alpha=logit.alpha
+            data,
+            tokenizer.pad_token_id or 0,
+            with_mask=self.aux_loss_enabled,
+            packs=packs and not self.aux_loss_enabled,
+            records=records,
+            alpha=config.logit.alpha,
+            weights=config.weights,
         )
         inner = self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
         del inner.forward  # TRL's patch of the instance; the class's own shows again
@@ -110,35 +122,91 @@ class StudentTrainer(SFTTrainer):
     ) -> Any:
         """Mean loss over the step's trained tokens, whatever forward passes it is cut into."""
         assert not return_outputs, "nothing is evaluated by the outputs of a training step"
-        trained = inputs.pop("trained")
+        trained, rows = inputs.pop("trained"), inputs.pop("rows")
+        states = [] if self._features is None else self._features.of(rows)
         # Whatever wraps the model is called as always; PEFT adds arguments on the way, which are dropped.
         total = _ForwardRedirection()(
             model,
             self._head.model,
-            lambda *_, **__: self._weighted_loss(**inputs),
+            lambda *_, **__: self._weighted_loss(states=states, **inputs),
             input_ids=inputs["input_ids"],
         )
         return total * self.accelerator.num_processes / (num_items_in_batch or trained)
 
     def _weighted_loss(
-        self, input_ids: Any, places: Any, attention_mask: Any = None, **targets: Any
+        self,
+        *,
+        states: list[States],
+        input_ids: torch.Tensor,
+        places: torch.Tensor,
+        groups_N: torch.Tensor,
+        feature_weights_N: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        **targets: Any,
     ) -> torch.Tensor:
         """Summed over the batch, with the balance of a mixture of experts where that is asked for."""
-        options = {}
-        if self.aux_loss_enabled:
-            options = {"attention_mask": attention_mask, "output_router_logits": True}
+        goal = Targets(**targets)
         with self.accelerator.autocast():
             losses, outputs = self._head.losses(
-                input_ids, places, Targets(**targets), self._objective, **options
+                input_ids,
+                places,
+                goal,
+                self._objective,
+                attention_mask=attention_mask,
+                position_ids=position_ids,
+                hidden_states=bool(states),
+                router_logits=self.aux_loss_enabled,
             )
+            has_feature_N, feature_N = self._feature_losses(states, outputs, places)
+        total = losses.total
+        if states:
+            total = total + self._config.feature.weight * (feature_N @ feature_weights_N)
+        with torch.no_grad():
+            has_record_N = goal.kd_weights_N > 0
+            each = [
+                torch.ones_like(losses.ce_N),
+                losses.ce_N,
+                has_record_N,
+                losses.kd_N * has_record_N,
+            ]
+            columns_N_C = torch.stack([*each, has_feature_N, feature_N.detach()], dim=1).double()
+            sums_G_C = columns_N_C.new_zeros(len(self.log_file.groups), columns_N_C.shape[1])
+            self.log_file.add_groups(sums_G_C.index_add_(0, groups_N, columns_N_C))
         if not self.aux_loss_enabled:
-            return losses.total
-        return losses.total + self.router_aux_loss_coef * outputs.aux_loss * len(places)
+            return total
+        return total + self.router_aux_loss_coef * outputs.aux_loss * len(places)
+
+    def _feature_losses(
+        self, states: list[States], outputs: Any, places_N: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Which of the N trained tokens have a teacher's states, and the mean distance from those layers."""
+        has_N = torch.zeros(len(places_N), device=places_N.device)
+        losses_N = torch.zeros(len(places_N), device=places_N.device)
+        for found in states:
+            assert self._features is not None
+            projectors = getattr(self._head.model, PROJECTORS)
+            tokens_n = found.tokens_n.to(places_N.device)
+            has_N[tokens_n] = 1.0
+            pairs = self._features.pairs[found.teacher]
+            for number, (pair, taught_n_E) in enumerate(zip(pairs, found.by_pair, strict=True)):
+                own_n_D = outputs.hidden_states[pair.student].flatten(0, 1)[places_N[tokens_n]]
+                projected_n_E = projectors(own_n_D, found.teacher, number)
+                each_n = feature_loss(
+                    projected_n_E, taught_n_E.to(places_N.device), self._config.feature.loss
+                )
+                losses_N = losses_N.index_add(0, tokens_n, each_n / len(pairs))
+        return has_N, losses_N
 
     def training_step(self, *args: Any, **options: Any) -> torch.Tensor:
         loss = super().training_step(*args, **options)
         self.log_file.add(loss)
         return loss
+
+    def begin(self, step: int) -> None:
+        """Says after which step the training goes on."""
+        if self._features is not None:
+            self._features.begin(step * self._config.batch_size * self._config.accumulate)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         return 0  # counting the parameters at every step costs more than the figure is worth
@@ -264,13 +332,15 @@ def arguments(
     return args
 
 
-def lora(config: StudentConfig) -> Any:
-    """PEFT's settings, or None for full training."""
+def lora(config: StudentConfig, keep: str | None) -> Any:
+    """PEFT's settings, or None for full training. `keep` names a module that is trained as it is."""
     if config.lora is None:
         return None
     from peft import LoraConfig, TaskType
 
     return LoraConfig(
+        modules_to_save=keep and [keep],
+        exclude_modules=keep and rf".*\b{keep}\b.*",
         task_type=TaskType.CAUSAL_LM,
         r=config.lora.rank,
         lora_alpha=config.lora.alpha or 2 * config.lora.rank,
@@ -279,9 +349,20 @@ def lora(config: StudentConfig) -> Any:
     )
 
 
+def _projectors(
+    model: Any, features: FeatureSource, config: StudentConfig, seed: int
+) -> Projectors:
+    """In the weights' precision, where the student is frozen in another."""
+    width = model.config.get_text_config().hidden_size
+    widths = [teacher.width for teacher in features.teachers]
+    pairs = len(config.feature.layers)
+    return Projectors(width, widths, pairs, config.feature.projector, seed)
+
+
 def resume(trainer: StudentTrainer, checkpoint: Path) -> int:
-    """Brings the log to where the checkpoint was taken; returns its step."""
+    """Brings log and features to where the checkpoint was taken; returns its step."""
     step = int(checkpoint.name.rpartition("-")[2])
+    trainer.begin(step)
     window = Window(**json.loads((checkpoint / WINDOW_NAME).read_text()))
     trainer.log_file.resume(window, step)
     return step

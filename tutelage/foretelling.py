@@ -13,7 +13,7 @@ import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from ledger.records import RecordsHead, vocabulary_key
@@ -108,7 +108,7 @@ class _SameTokens:
     ) -> None:
         self.teacher, self.head = teacher, learner.head
         self.learnt = _encoded(learner.chat, examples)
-        self.taught = _encoded(ChatFormat(teacher.tokenizer()), _as_asked(teacher, examples))
+        self.taught = _encoded(ChatFormat(teacher.tokenizer()), examples, teacher.system)
 
     def foretell(self, keys: Sequence[str]) -> "Found":
         rows = []
@@ -136,7 +136,7 @@ class _OtherTokens:
         chat = ChatFormat(teacher.tokenizer())
         self.spelling = Spelling(teacher.tokenizer())
         self.learnt = _encoded(learner.chat, examples)
-        self.taught = _encoded(chat, _as_asked(teacher, examples))
+        self.taught = _encoded(chat, examples, teacher.system)
         ends = [self.spelling.pieces[end] for end in chat.end_ids]
         self.alignment = _alignment(learner, [end for end in ends if isinstance(end, str)])
         for key, taught in self.taught.items():
@@ -203,8 +203,11 @@ def _alignment(learner: Learner, teacher_ends: Sequence[str]) -> Alignment:
     return Alignment(Spelling(learner.chat.tokenizer), learner.chat.end_ids[0], teacher_ends)
 
 
-def _encoded(chat: ChatFormat, examples: Mapping[str, Example]) -> dict[str, Encoded]:
-    return dict(zip(examples, chat.encode(list(examples.values())), strict=True))
+def _encoded(
+    chat: ChatFormat, examples: Mapping[str, Example], system: str | None = None
+) -> dict[str, Encoded]:
+    asked = [example.behind(system) for example in examples.values()]
+    return dict(zip(examples, chat.encode(asked), strict=True))
 
 
 def _answer(encoded: Encoded) -> list[int]:
@@ -217,17 +220,6 @@ def _padded(rows_T_K: "np.ndarray", encoded: Encoded) -> "np.ndarray":
 
     missing = len(_answer(encoded)) - len(rows_T_K)
     return np.pad(rows_T_K, ((0, missing), (0, 0)))
-
-
-def _as_asked(teacher: Foreteller, examples: Mapping[str, Example]) -> dict[str, Example]:
-    """The examples behind the teacher's own system prompt, which the student never sees."""
-    if not teacher.system:
-        return dict(examples)
-    system = {"role": "system", "content": teacher.system}
-    return {
-        key: replace(example, messages=[system, *example.messages])
-        for key, example in examples.items()
-    }
 
 
 def _shared(student: Encoded, teacher: Encoded) -> int:

@@ -10,7 +10,7 @@ from ledger.keys import content_key, now_us
 from tutelage.recipe import load_recipe
 from tutelage.runfolder import begin, came_through, refuse_unwritable
 from tutelage.stages import STAGES, Stage
-from tutelage.stages.learning import BASELINE, refuse_long_items
+from tutelage.stages.learning import BASELINE, refuse_layers, refuse_long_items
 from tutelage.stages.making import refuse_small_pool, refuse_unknown_budgets, refuse_unknown_routes
 from tutelage.stages.probing import PROBE
 from tutelage.watch import Watch
@@ -129,6 +129,8 @@ def _preflight(workspace: Workspace, stages: set[str], watch: Watch) -> None:
         refuse_small_pool(workspace)
     if "baseline" in stages and not _is_done(BASELINE, workspace):
         refuse_long_items(workspace)
+    if "train" in stages:
+        refuse_layers(workspace)
 
 
 def _is_done(stage: Stage, workspace: Workspace) -> bool:

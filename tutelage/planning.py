@@ -343,7 +343,7 @@ class _Planner:
 
     def _capture(self) -> StagePlan:
         student = self.workspace.recipe.student
-        if student.signal != "logit":
+        if "logit" not in student.signal:
             return StagePlan("capture", "to do", "nothing: the student learns from text alone")
         what = f"the top {student.logit.top_k} tokens of the teachers' distributions over the mix"
         return StagePlan("capture", "to do", what)

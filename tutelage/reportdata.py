@@ -193,7 +193,7 @@ def _training(workspace: Workspace) -> Training:
     samples = stages[-1].stop
     return Training(
         base=student.base,
-        signal=student.signal,
+        signal=" + ".join(student.signal),
         steps=trained["steps"],
         seconds=trained["training_s"],
         loss=tuple((line["step"], line["loss"]) for line in log),

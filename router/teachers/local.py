@@ -121,6 +121,43 @@ class LocalTeacher:
         """
         return await _in_thread(lambda: self._top_k(rows, k, vocabulary, temperature))
 
+    def hidden_states(
+        self, tokens_B_T: "torch.Tensor", mask_B_T: "torch.Tensor", layers: Sequence[int]
+    ) -> "list[torch.Tensor]":
+        """The states (B, T, `width`) that each of `layers` gives, counted from 1, as far as the model's context
+        reaches. Loads the weights where they are not loaded.
+        """
+        import torch
+
+        network = self._loaded_network()
+        with torch.no_grad():
+            states = network.base_model(
+                tokens_B_T.to(network.device),
+                attention_mask=mask_B_T.to(network.device),
+                use_cache=False,
+                output_hidden_states=True,
+            ).hidden_states
+        return [states[layer] for layer in layers]
+
+    def shape(self) -> tuple[int, int]:
+        """How many layers the model has, and how wide its hidden states are."""
+        from transformers import AutoConfig
+
+        with _load_errors(self.name, self.folder):
+            config = AutoConfig.from_pretrained(
+                self.folder, local_files_only=True, trust_remote_code=False
+            ).get_text_config()
+        return config.num_hidden_layers, config.hidden_size
+
+    @property
+    def weights_bytes(self) -> int:
+        """How large the weights are on disk."""
+        return sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
+
+    def unload(self) -> None:
+        """Lets go of the weights, where no other thread uses them; they come back when they are needed."""
+        self._network = None
+
     def tokenizer(self) -> Any:
         """The model's tokenizer, with the chat template that its prompts go through."""
         return self._loaded_tokenizer()
@@ -138,7 +175,8 @@ class LocalTeacher:
         await _in_thread(self._unload)
 
     def _unload(self) -> None:
-        self._tokenizer = self._network = None
+        self.unload()
+        self._tokenizer = None
         self._ids.clear()
 
     def _problem(self, prompt: Prompt, sampling: Sampling) -> CallError | None:

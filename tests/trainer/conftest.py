@@ -8,6 +8,7 @@ import pytest
 
 from ledger.mixes import read_manifest
 from ledger.store import Ledger
+from tests.trainer.signals import capture
 from tests.trainer.support import fill_ledger, make_base, make_mix, make_rows
 
 
@@ -16,6 +17,7 @@ def folder(tmp_path_factory):
     made = tmp_path_factory.mktemp("training")
     make_base(made / "base")
     make_mix(made / "mix", make_rows(120))
+    capture(made / "records")
     return made
 
 

@@ -7,40 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from ledger.records import RecordsMismatch, RecordsMissing, writing_records
+from ledger.records import RecordsMismatch, RecordsMissing
+from tests.trainer.signals import HEAD, KINDS, capture
+from tests.trainer.stopping import Stopped, stop_at, without_times
 from tests.trainer.support import character_tokenizer, make_rows
-from tests.trainer.test_train import Stopped, stop_at, without_times
 from tests.trainer.training_child import run
-from trainer.config import LogitConfig
 from trainer.data import Collator, read_data, require_aligned
 from trainer.losslog import read_log
-from trainer.run import records_head
 from trainer.signals.hard import ChatFormat
 
-SIGNAL: dict[str, Any] = {
-    "signal": "logit",
-    "logit": {"top_k": 8, "alpha": 0.7, "temperature": 2.0},
-    "epochs": 1,
-}
-LOGIT = LogitConfig.model_validate(SIGNAL["logit"])
-HEAD = records_head(LOGIT, character_tokenizer())
-
-
-def capture(folder: Path, head: Any = HEAD, extra: int = 0) -> Path:
-    """Random distributions of `ann` and `bob`; of every tenth sample none, of every third token none."""
-    draw = np.random.default_rng(0)
-    for teacher in ("ann", "bob"):
-        with writing_records(folder / f"{teacher}.parquet", head) as put:
-            for i, row in enumerate(make_rows(120)):
-                if row["teacher"] != teacher or i % 10 == 0:
-                    continue
-                tokens = row["tokens"] + extra
-                k, vocabulary = head.format.k, head.format.vocabulary
-                ids = draw.permuted(np.tile(np.arange(vocabulary), (tokens, 1)), axis=1)[:, :k]
-                p = draw.dirichlet(np.ones(k + 1), tokens)[:, :k]
-                p[::3] = 0
-                put(row["sample"], teacher, head.format.encode(ids, p))
-    return folder
+SIGNAL = KINDS["logit"]
 
 
 @pytest.fixture(scope="module")

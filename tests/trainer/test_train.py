@@ -1,16 +1,14 @@
 """Training end to end on a tiny base: exact, resumable at any moment, recorded."""
 
-import os
-import signal
 import subprocess
 import sys
-import time
 from typing import Any
 
 import pytest
 
 from ledger.mixes import read_manifest, training_order
 from ledger.prompts import Prompt
+from tests.trainer.stopping import Stopped, kill_when, stop_at, without_times
 from tests.trainer.support import character_tokenizer, make_base
 from tests.trainer.training_child import run
 from trainer.base import count_tokens, load_model, open_tokenizer
@@ -28,10 +26,6 @@ def whole(tmp_path_factory, folder):
     with ledger.writing("test"):
         fill_ledger(ledger, make_rows(120), read_manifest(folder / "mix").lock_sha)
     return run(folder, "whole")
-
-
-def without_times(path):
-    return [{k: v for k, v in line.items() if k != "seconds"} for line in read_log(path)]
 
 
 def test_the_student_is_a_plain_folder_that_transformers_answers_from(whole):
@@ -109,21 +103,6 @@ def test_killed_and_resumed_gives_the_very_same_weights(folder, whole, new_ledge
     assert ledger.rows("SELECT count(*) FROM consumed") == [(120,)]
 
 
-def kill_when(folder, name, moment):
-    """Starts a training and kills it when `moment` is in its folder of checkpoints."""
-    command = [sys.executable, "-m", "tests.trainer.training_child", str(folder), name]
-    child = subprocess.Popen(command, env={**os.environ, "HF_HUB_OFFLINE": "1"})
-    checkpoints = folder / f"{name}.training" / "checkpoints"
-    wanted = checkpoints / moment
-    deadline = time.monotonic() + 120
-    while not (wanted.exists() and (checkpoints / "checkpoint-5").exists()):
-        assert child.poll() is None, "the child ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-    child.kill()
-    assert child.wait() == -signal.SIGKILL
-
-
 def test_a_damaged_checkpoint_is_dropped_and_the_weights_are_the_same(folder, whole, new_ledger):
     new_ledger("damaged")
     stop_at(folder, "damaged", step=12)
@@ -142,27 +121,6 @@ def test_other_settings_begin_anew(folder, new_ledger):
     run(folder, "changed", notes, learning_rate=1e-3)
     assert any("begins anew" in note for note in notes)
     assert not any("goes on" in note for note in notes)
-
-
-class Stopped(Exception):
-    """What a test raises inside a training."""
-
-
-def stop_at(folder, name, step, **changes):
-    """Interrupts a training after `step`."""
-    from trainer import sft
-
-    original = sft.Bookkeeper.on_step_end
-
-    def stopping(self, args, state, control, **parts):
-        original(self, args, state, control, **parts)
-        if state.global_step == step:
-            raise Stopped
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sft.Bookkeeper, "on_step_end", stopping)
-        with pytest.raises(Stopped):
-            run(folder, name, **changes)
 
 
 def test_the_order_trained_is_the_order_planned(folder, new_ledger, monkeypatch):

@@ -1,4 +1,7 @@
-"""A training in a process of its own, to be killed: `python -m tests.trainer.training_child FOLDER`."""
+"""A training in a process of its own, to be killed.
+
+`python -m tests.trainer.training_child FOLDER NAME KIND`
+"""
 
 import sys
 from pathlib import Path
@@ -6,7 +9,9 @@ from pathlib import Path
 import torch
 
 from ledger.store import Ledger
+from tests.trainer.signals import given
 from trainer.config import StudentConfig
+from trainer.features import FeatureTeachers
 from trainer.run import StudentRun, train
 
 CONFIG = {
@@ -23,6 +28,7 @@ def run(
     name: str,
     notes: list[str] | None = None,
     records: Path | None = None,
+    features: FeatureTeachers | None = None,
     **changes: object,
 ) -> StudentRun:
     """Trains `folder/base` on `folder/mix` into `folder/NAME`, with a ledger of its own."""
@@ -41,9 +47,15 @@ def run(
             key="5" * 32,
             teachers={"ann": "Apache-2.0", "bob": "MIT | <b>"},
             records=records,
+            features=features,
             on_progress=lambda progress: heard.append(progress.note) if progress.note else None,
         )
 
 
+def run_kind(folder: Path, name: str, kind: str, notes: list[str] | None = None) -> StudentRun:
+    """The same by one of KINDS, with what it takes: `folder` holds the records."""
+    return run(folder, name, notes, **given(folder, kind))
+
+
 if __name__ == "__main__":
-    run(Path(sys.argv[1]), sys.argv[2])
+    run_kind(Path(sys.argv[1]), sys.argv[2], sys.argv[3])

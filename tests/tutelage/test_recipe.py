@@ -84,7 +84,7 @@ def test_top_level_errors_name_line_and_remedy(tmp_path: Path, text: str, expect
             "tasks.examples.hold_out",
             "int",
         ),
-        ({"student": {"base": "b", "signal": "feature"}}, "student.signal", "hard"),
+        ({"student": {"base": "b", "signal": "on_policy"}}, "student.signal", "feature"),
         (
             {"route": {"policy": "fixed", "to": {"red": "two"}}},
             "route.to.red",

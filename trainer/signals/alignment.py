@@ -103,6 +103,12 @@ class Alignment:
         return mass
 
 
+def meetings(pieces: Sequence[Piece], student: Sequence[Piece]) -> list[tuple[int, int]]:
+    """Which of an answer's tokens begin together: (student's number, teacher's number), in order."""
+    places = _Answer(pieces, student).places
+    return [(place.token, place.piece) for place in places if place and not place.prefix]
+
+
 @dataclass(frozen=True, slots=True)
 class _Place:
     """Where a student's token begins: in which of the teacher's pieces, and behind which of its bytes."""

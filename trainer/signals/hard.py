@@ -12,7 +12,7 @@ is rendered as a stand-in, and the stand-in is replaced by the string's ordinary
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ledger.errors import InputError
@@ -59,6 +59,12 @@ class Example:
     messages: Messages
     answer: str
     tools: str | None = None
+
+    def behind(self, system: str | None) -> "Example":
+        """As a teacher with a system prompt of its own was asked; the student never sees that."""
+        if not system:
+            return self
+        return replace(self, messages=[{"role": "system", "content": system}, *self.messages])
 
 
 @dataclass(frozen=True, slots=True)

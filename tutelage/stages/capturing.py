@@ -18,8 +18,8 @@ PART = 2048  # samples of a file: what a killed run loses
 
 def _capture_inputs(workspace: Workspace) -> Any:
     student = workspace.recipe.student
-    if student.signal != "logit":
-        return {"signal": student.signal}
+    if "logit" not in student.signal:
+        return {"logit": False}
     return {
         "mix": workspace.outputs["mix"]["lock_sha"],
         "base": workspace.baseline.key,
@@ -32,7 +32,7 @@ def _capture_inputs(workspace: Workspace) -> Any:
 def _capture(workspace: Workspace, watch: Watch) -> Output:
     """Files of PART samples, each complete or absent: what a killed run captured stays."""
     student = workspace.recipe.student
-    if student.signal != "logit":
+    if "logit" not in student.signal:
         return {"folder": None, "teachers": {}}
     from ledger.records import RecordsMissing, records_key
     from trainer.base import open_tokenizer
@@ -51,7 +51,7 @@ def _capture(workspace: Workspace, watch: Watch) -> Output:
     if not any("covered" in found for found in teachers.values()):
         reasons = "; ".join(f"{name}: {found['why']}" for name, found in teachers.items())
         raise RecordsMissing(
-            f"student.signal is `logit`, and no teacher of the mix can give its distributions ({reasons}): "
+            f"student.signal holds `logit`, and no teacher of the mix can give its distributions ({reasons}): "
             "train by `signal: hard`, or mix a teacher that runs in this process or behind vLLM."
         )
     sha = records_key(workspace.folder / folder)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from evals.summary import Scored
     from router.teachers.errors import CallError
     from router.teachers.protocol import Teacher
+    from trainer.features import FeatureTeachers
     from trainer.sft import TrainProgress
 
 NOT_LEARNT = {"licence", "checkpoint_every"}  # what of `student:` leaves the weights as they are
@@ -77,6 +78,15 @@ def refuse_long_items(workspace: Workspace) -> None:
         )
 
 
+def refuse_layers(workspace: Workspace) -> None:
+    """Raises NoSuchLayer or FeaturesMissing where hidden states are asked for that nobody has."""
+    if (features := _features(workspace)) is not None:
+        from tutelage.featuring import refuse_missing_layers
+
+        depth, _ = workspace.baseline.shape()
+        refuse_missing_layers(features, workspace.recipe.student.feature.layers, depth)
+
+
 def _baseline_inputs(workspace: Workspace) -> Any:
     return {**_test_inputs(workspace), "base": workspace.baseline.key}
 
@@ -111,7 +121,15 @@ def _train_inputs(workspace: Workspace) -> Any:
         "base": workspace.baseline.key,
         "seed": workspace.recipe.seed,
         "records": workspace.outputs["capture"].get("sha"),
+        "states": _states_of(workspace),
     }
+
+
+def _states_of(workspace: Workspace) -> dict[str, str] | None:
+    """Whose hidden states the student learns from."""
+    if "feature" not in workspace.recipe.student.signal:
+        return None
+    return {name: teacher.key for name, teacher in workspace.teachers.items()}
 
 
 def _train(workspace: Workspace, watch: Watch) -> Output:
@@ -133,8 +151,11 @@ def _train(workspace: Workspace, watch: Watch) -> Output:
         key=key,
         teachers={name: t.licence for name, t in workspace.recipe.teachers.items()},
         records=workspace.records_folder,
+        features=_features(workspace),
         on_progress=lambda progress: _show_training(watch, progress),
     )
+    for teacher in workspace.teachers.values():
+        asyncio.run(teacher.close())  # whose states the student learnt from
     return {
         "folder": str(folder),
         "weights_sha": student.weights_sha,
@@ -144,6 +165,14 @@ def _train(workspace: Workspace, watch: Watch) -> Output:
         "skipped": student.skipped,
         "training_s": student.seconds,
     }
+
+
+def _features(workspace: Workspace) -> "FeatureTeachers | None":
+    if "feature" not in workspace.recipe.student.signal:
+        return None
+    from tutelage.featuring import feature_teachers
+
+    return feature_teachers(workspace.teachers, workspace.baseline.weights_bytes)
 
 
 def _show_training(watch: Watch, progress: "TrainProgress") -> None:
