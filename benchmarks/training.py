@@ -68,7 +68,7 @@ def train_ours(folder: Path, steps: int) -> tuple[int, float, float]:
     marks: list[tuple[float, float]] = []
     with ledger.writing("benchmark"):
         ledger.put("prompt", [{"key": k, "source": "x", "chars": 1} for k in keys])
-        _put_samples(ledger, keys)
+        put_samples(ledger, keys)
         student = train(
             config, folder / "mix", folder / "student", base_dir=folder, seed=0, ledger=ledger,
             run="benchmark", key="benchmark", teachers={"x": "x"},
@@ -77,9 +77,10 @@ def train_ours(folder: Path, steps: int) -> tuple[int, float, float]:
     return student.steps, student.seconds, marks[-1][1] - marks[0][1]
 
 
-def _put_samples(ledger: Any, keys: list[str]) -> None:
+def put_samples(ledger: Any, keys: list[str]) -> None:
+    """The samples that a student consumes."""
     row = {"request": None, "teacher": None, "text_sha": "", "finish_reason": "stop"}
-    rest = {"completion_tokens": 5, "recorded_at": 0}
+    rest = {"model": "x", "completion_tokens": 5, "recorded_at": 0}
     ledger.put("sample", [{"key": key, "prompt": key, **row, **rest} for key in keys])
 
 
