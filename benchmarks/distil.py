@@ -153,13 +153,14 @@ def step_ours(folder: Path, steps: int, *, by_records: bool) -> dict[str, float]
         offsets=np.arange(count + 1) * (LENGTH + 1),
         starts=np.ones(count, np.int32),
         order=np.arange(count, dtype=np.int32),
+        held=np.zeros(0, np.int32),
         skipped=(),
     )
     log = LossLog(folder / "log.jsonl", 1, data.groups)
     log.resume(Window(), 0)
-    config = StudentConfig(base="none", logit=LogitConfig(top_k=K))
+    config = StudentConfig(base="none", checkpoint_every=10**6, logit=LogitConfig(top_k=K))
     trainer = StudentTrainer(student(), tokenizer(), data, arguments(folder), log, config, records)
-    trainer.add_callback(Bookkeeper(log, 10**6, None))
+    trainer.add_callback(Bookkeeper(trainer, config, None))
     trainer.add_callback(callback(clock))
     trainer.train()
     return clock.per_step()

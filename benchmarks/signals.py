@@ -6,7 +6,7 @@ Same teachers, prompts, steps and settings; a size is so many samples of the qui
 drawn anew by each seed, and passed over as often as makes the same number of positions. Scores are the
 student's on the quickstart's test items, the mean over tasks; KL(teacher, student) in nats a token is exact,
 over the whole vocabulary, on the routed teachers' own answers to those items. `samples to 90 %` is where the
-score crosses .9 of the teachers', between sizes on a logarithmic line. Intervals are 95 % t intervals over seeds,
+score crosses .9 of the teachers', between sizes on a logarithmic line. Intervals are 95 % t ones over seeds,
 differences from `hard` paired by seed. Trainings run in processes of one thread; each is put down in the folder
 when it ends, so a run that was cut off goes on. Last line: one JSON object.
 """

@@ -1,6 +1,6 @@
 """The recipe's `student:` section."""
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -140,6 +140,29 @@ class StudentConfig(Section):
     accumulate: int = Field(
         default=1, ge=1, description="Forward passes whose gradients make one step."
     )
+    hold_out: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Part of the mix's prompts that the student is measured on while it trains, and does "
+        "not learn from. With it, the weights are kept that had the least loss there.",
+    )
+    validate_every: int | None = Field(
+        default=None,
+        ge=1,
+        description="Steps between measurements on what is held out; if not given, a twentieth of all steps.",
+    )
+    patience: int | None = Field(
+        default=None,
+        ge=1,
+        description="Measurements without a lower loss on what is held out after which the training ends; "
+        "without it, it goes on to its end.",
+    )
+    recompute: bool | None = Field(
+        default=None,
+        description="Keep no activations for the backward pass but make them again: slower, and far less "
+        "memory. If not given, on a GPU for students above a billion parameters.",
+    )
     packing: bool = Field(
         default=True,
         description="Lay short samples of a forward pass behind one another in a row, where the base "
@@ -199,6 +222,14 @@ class StudentConfig(Section):
             task: dict.fromkeys(SIGNALS, each) if isinstance(each, int | float) else each
             for task, each in weights.items()
         }
+
+    @model_validator(mode="after")
+    def _patience_needs_held_out(self) -> Self:
+        if self.patience is not None and not self.hold_out:
+            raise ValueError(
+                "`patience` goes by the loss on what is held out: set `hold_out`, such as 0.02"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -2,10 +2,11 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ledger.keys import content_key
 from ledger.mixes import SAMPLES, training_order
 from ledger.records import Records, RecordsMismatch
 from trainer.config import TaskWeights
@@ -31,6 +32,7 @@ class TrainingData:
     offsets: "np.ndarray"  # (N + 1,) int64
     starts: "np.ndarray"  # (N,) int32: where in a sample the trained tokens begin
     order: "np.ndarray"  # (P,) int32
+    held: "np.ndarray"  # (H,) int32: samples that are measured and not trained
     skipped: tuple[str, ...]  # keys of samples that are too long
 
     @property
@@ -43,20 +45,37 @@ class TrainingData:
         """Trained tokens of the distinct samples."""
         return len(self.ids) - int(self.starts.sum())
 
+    def until(self, position: int) -> "TrainingData":
+        """The same, trained only so far."""
+        return replace(self, order=self.order[:position])
+
     def times(self) -> dict[str, int]:
         """How often each sample is trained."""
         return {self.keys[row]: n for row, n in sorted(Counter(self.order.tolist()).items())}
 
 
-def read_data(folder: Path, epochs: int, chat: ChatFormat, max_length: int) -> TrainingData:
-    """Reads and encodes a mix. Samples of more than `max_length` tokens are left out.
+def read_data(
+    folder: Path, epochs: int, chat: ChatFormat, max_length: int, hold_out: float = 0.0
+) -> TrainingData:
+    """Reads and encodes a mix. Samples of more than `max_length` tokens are left out, and those of a part
+    `hold_out` of the prompts are held out.
 
-    Raises NothingToTrain where that would be more than a tenth of the training.
+    Raises NothingToTrain where more than a tenth of the training would be too long, or where nothing is held
+    out though it should be.
     """
     import numpy as np
     import pyarrow.parquet as pq
 
-    columns = ["sample", "task", "teacher", "licence", "prompt", "completion", "tools"]
+    columns = [
+        "sample",
+        "prompt_key",
+        "task",
+        "teacher",
+        "licence",
+        "prompt",
+        "completion",
+        "tools",
+    ]
     table = pq.read_table(folder / SAMPLES, columns=columns)
     if table.num_rows == 0:
         raise NothingToTrain("the mix holds no sample: check `mix.total`, its shares and filters.")
@@ -68,6 +87,13 @@ def read_data(folder: Path, epochs: int, chat: ChatFormat, max_length: int) -> T
     kept = order[lengths[order] <= max_length]
     _check_enough(len(order), len(kept), int(lengths.max()), max_length)
     keys = table["sample"].to_pylist()
+    held = np.array([_part_of(key) < hold_out for key in table["prompt_key"].to_pylist()])
+    held &= lengths <= max_length
+    if hold_out and not (held.any() and (~held[kept]).any()):
+        raise NothingToTrain(
+            f"`student.hold_out: {hold_out:g}` of {len(keys)} samples leaves none to measure, or none to "
+            "train: give another part, or leave it out."
+        )
     return TrainingData(
         keys=keys,
         tasks=table["task"].to_pylist(),
@@ -76,7 +102,8 @@ def read_data(folder: Path, epochs: int, chat: ChatFormat, max_length: int) -> T
         ids=np.fromiter((i for e in encoded for i in e.ids), np.int32, int(lengths.sum())),
         offsets=np.concatenate([[0], np.cumsum(lengths)]),
         starts=np.array([e.start for e in encoded], np.int32),
-        order=kept,
+        order=kept[~held[kept]],
+        held=np.flatnonzero(held).astype(np.int32),
         skipped=tuple(keys[row] for row in np.flatnonzero(lengths > max_length)),
     )
 
@@ -243,6 +270,11 @@ def require_aligned(data: TrainingData, records: Records) -> int:
                 "`tutelage run` captures them again."
             )
     return found
+
+
+def _part_of(prompt_key: str) -> float:
+    """Where a prompt lies between 0 and 1, evenly spread: all its samples are held out, or none."""
+    return int(content_key(prompt_key)[:12], 16) / 16**12
 
 
 def _example(row: dict[str, Any]) -> Example:

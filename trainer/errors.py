@@ -9,6 +9,7 @@ InputError
 TutelageError
 ├── NothingToTrain   no sample of the mix fits the student
 ├── Diverged         the loss is no longer a number
+├── OutOfMemory      a step does not fit into the memory
 └── StudentExists    the student's folder holds another student
 """
 
@@ -21,6 +22,7 @@ __all__ = [
     "FeaturesMissing",
     "NoSuchLayer",
     "NothingToTrain",
+    "OutOfMemory",
     "StudentExists",
     "TemplateError",
     "UnknownTask",
@@ -49,6 +51,10 @@ class NothingToTrain(TutelageError):
 
 class Diverged(TutelageError):
     """The loss became NaN or infinite; the newest checkpoint is from before that."""
+
+
+class OutOfMemory(TutelageError):
+    """A step of the training does not fit into the machine's, or its GPU's, memory."""
 
 
 class StudentExists(TutelageError):

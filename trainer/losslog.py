@@ -28,9 +28,11 @@ class Window:
     steps: int = 0
     tokens: int = 0  # trained tokens since step 0
     seconds: float = 0.0  # training time since step 0, whatever lay between
-    groups: list[list[float]] = field(
-        default_factory=list
-    )  # by group its COLUMNS since the last line
+    # By group its COLUMNS since the last line.
+    groups: list[list[float]] = field(default_factory=list)
+    best: float | None = None  # least loss on what is held out
+    best_step: int = 0  # after which it was measured
+    since: int = 0  # measurements that came after it
 
 
 @dataclass(slots=True)
@@ -78,8 +80,8 @@ class LossLog:
             )
         return self.window.loss
 
-    def write(self, step: int, learning_rate: float) -> None:
-        """Ends the window with a line. `loss` is the mean over the window's steps."""
+    def write(self, step: int, learning_rate: float, held_out: Any = None) -> None:
+        """Ends the window with a line. `loss` is the mean over the window's steps; `held_out` as it is."""
         self.last_loss = self.settle(step) / max(self.window.steps, 1)
         line = {
             "step": step,
@@ -87,15 +89,16 @@ class LossLog:
             "loss": round(self.last_loss, 6),
             "learning_rate": learning_rate,
             "seconds": round(self.window.seconds, 3),
-            **self._parts(),
+            **self.parts(self.window.groups),
+            **({"held_out": held_out} if held_out else {}),
         }
         with self.path.open("ab") as file:
             file.write(json.dumps(line).encode() + b"\n")
         self.window.loss, self.window.steps, self.window.groups = 0.0, 0, []
 
-    def _parts(self) -> dict[str, Any]:
-        """The window's mean losses in all, by task and by teacher, and each teacher's share of tokens."""
-        rows = list(zip(self.groups, self.window.groups, strict=False))
+    def parts(self, sums: Sequence[Sequence[float]]) -> dict[str, Any]:
+        """Mean losses in all, by task and by teacher, and each teacher's share of tokens."""
+        rows = [(group, row) for group, row in zip(self.groups, sums, strict=False) if row[0]]
         if not rows:
             return {}
         every = [row for _, row in rows]

@@ -7,9 +7,10 @@ While it trains, everything stands in `OUT_FOLDER.training/`: checkpoints and th
 student's folder appears at the end by one rename: complete or absent.
 """
 
+import contextlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ from trainer.base import find_base, load_model, open_tokenizer, quiet, revision,
 from trainer.card import write_card
 from trainer.config import LogitConfig, StudentConfig
 from trainer.data import TrainingData, examples_by_teacher, read_data, require_aligned
-from trainer.errors import FeaturesMissing, StudentExists, UnknownTask
+from trainer.errors import FeaturesMissing, OutOfMemory, StudentExists, UnknownTask
 from trainer.features import NOBODY, FeatureSource, FeatureTeachers
 from trainer.losslog import LOG_NAME, LossLog, Window
 from trainer.signals.hard import ChatFormat
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 OnProgress = Callable[["TrainProgress"], None]
 RECORD_NAME = "training.json"  # in the student's folder: what `train` returned for it
 IDENTITY_NAME = "identity.json"  # in the working folder: which training its checkpoints are of
+NO_MEMORY = ("can't allocate memory", "not enough memory")  # as torch says it on a CPU
 NO_LIMIT = 1_000_000  # tokens; a base that states no context
 
 
@@ -57,6 +59,7 @@ class StudentRun:
     tokens: int  # trained tokens, repeats and epochs included
     samples: int  # trained positions, likewise
     skipped: int  # distinct samples left out as too long
+    kept_step: int  # after which the weights were as they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +109,8 @@ def train(
     `teachers` gives each teacher's licence; `records` is the folder of their distributions, which the signal
     `logit` takes, and `features` the teachers that give states to the signal `feature`; the ledger must be
     open for writing. A call for a student that is there already returns it. Raises BadBase, TemplateError,
-    NothingToTrain, Diverged, StudentExists, MixDamaged, RecordsMissing, RecordsMismatch, FeaturesMissing,
-    NoSuchLayer, UnknownTask.
+    NothingToTrain, Diverged, OutOfMemory, StudentExists, MixDamaged, RecordsMissing, RecordsMismatch,
+    FeaturesMissing, NoSuchLayer, UnknownTask.
     """
     manifest = read_manifest(mix_folder)
     base = find_base(config.base, base_dir)
@@ -130,11 +133,11 @@ def train(
     started = now_us()
     tokenizer = open_tokenizer(config.base, base_dir)
     chat = ChatFormat(tokenizer)
-    data = read_data(mix_folder, config.epochs, chat, _longest(job))
+    data = read_data(mix_folder, config.epochs, chat, _longest(job), config.hold_out)
     student = _finished(job)
     if student is None:
         student = _fit(job, tokenizer, chat, data, teachers)
-    _record(ledger, job, student, data, started)
+    _record(ledger, job, student, data.until(student.samples), started)
     shutil.rmtree(job.work, ignore_errors=True)
     return student
 
@@ -175,6 +178,7 @@ def _fit(
         trainer = _build(job, tokenizer, data, records, features)
         newest = checkpoints.newest(job.work / "checkpoints", job.note)
         _train_from(job, trainer, newest)
+        data = data.until(trainer.state.global_step * job.config.batch_size * job.config.accumulate)
         final = job.work / "student"
         shutil.rmtree(final, ignore_errors=True)
         _save_model(trainer, chat, final)
@@ -192,6 +196,7 @@ def _fit(
         tokens=trainer.log_file.window.tokens,
         samples=len(data.order),
         skipped=len(data.skipped),
+        kept_step=trainer.log_file.window.best_step or trainer.state.global_step,
     )
     record = {k: v for k, v in asdict(student).items() if k not in ("path", "log")}
     record["identity"] = job.identity
@@ -293,7 +298,7 @@ def _build(
         job.config, job.work / "checkpoints", job.seed, steps, model.num_parameters(), bf16
     )
     trainer = sft.StudentTrainer(model, tokenizer, data, args, log, job.config, records, features)
-    trainer.add_callback(sft.Bookkeeper(log, job.config.checkpoint_every, job.on_progress))
+    trainer.add_callback(sft.Bookkeeper(trainer, job.config, job.on_progress))
     return trainer
 
 
@@ -308,12 +313,43 @@ def _wants_bf16(dtype: str) -> bool:
 def _train_from(job: _Job, trainer: "StudentTrainer", checkpoint: Path | None) -> None:
     from trainer import sft
 
-    if checkpoint is None:
-        trainer.log_file.resume(Window(), 0)
-        trainer.train()
-        return
-    job.note(f"training goes on from step {sft.resume(trainer, checkpoint)}")
-    trainer.train(resume_from_checkpoint=str(checkpoint))
+    with _memory_told(job.config):
+        if checkpoint is None:
+            trainer.log_file.resume(Window(), 0)
+            trainer.train()
+        else:
+            job.note(f"training goes on from step {sft.resume(trainer, checkpoint)}")
+            trainer.train(resume_from_checkpoint=str(checkpoint))
+    if len(trainer.data.held):
+        window, steps = trainer.log_file.window, trainer.state.global_step
+        trainer.bring_back()
+        ended = "ended early" if steps < trainer.state.max_steps else "ended"
+        job.note(
+            f"training {ended} after step {steps:,}; kept are the weights of step {window.best_step:,}, whose "
+            f"loss on what is held out was the least ({window.best:.4f})"
+        )
+
+
+@contextlib.contextmanager
+def _memory_told(config: StudentConfig) -> Iterator[None]:
+    """Says which settings to change where the memory is at its end."""
+    import torch
+
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        told = str(error).strip().splitlines()
+        at_end = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if not (at_end or any(words in str(error) for words in NO_MEMORY)):
+            raise
+        half = max(1, config.batch_size // 2)
+        parts = config.accumulate * -(-config.batch_size // half)
+        raise OutOfMemory(
+            f"the training ran out of memory ({told[0] if told else 'no memory left'}). It needs less with a "
+            f"smaller `student.batch_size` ({config.batch_size}: with {half} and `accumulate: {parts}` the "
+            "steps stay the same), with `student.recompute: true`, which makes activations again instead of keeping "
+            "them, and with `student.lora`, which keeps no optimiser's averages of the frozen weights."
+        ) from error
 
 
 def _save_model(trainer: "StudentTrainer", chat: ChatFormat, folder: Path) -> None:

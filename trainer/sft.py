@@ -8,7 +8,7 @@ Imports torch; imported by `trainer.run` when training begins.
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import torch
 from datasets import Dataset
+from safetensors.torch import load_file, save_file
 from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 from trl.models.utils import _ForwardRedirection
@@ -32,6 +33,8 @@ from trainer.signals.feature import Projectors, feature_loss
 from trainer.signals.logit import Objective, Targets
 
 WINDOW_NAME = "window.json"
+BEST_NAME = "best.safetensors"
+MEASUREMENTS = 20  # on what is held out, in a whole training
 PROJECTORS = "feature_projectors"  # the student's submodule while it trains, and not at the end
 CHECKPOINT_S = 10.0  # least seconds between checkpoints
 CHECKPOINT_COST = 50  # and at least so many times what the last one took
@@ -125,15 +128,16 @@ class StudentTrainer(SFTTrainer):
         trained, rows = inputs.pop("trained"), inputs.pop("rows")
         states = [] if self._features is None else self._features.of(rows)
         # Whatever wraps the model is called as always; PEFT adds arguments on the way, which are dropped.
-        total = _ForwardRedirection()(
+        total, sums = _ForwardRedirection()(
             model,
             self._head.model,
-            lambda *_, **__: self._weighted_loss(states=states, **inputs),
+            lambda *_, **__: self._summed(states=states, **inputs),
             input_ids=inputs["input_ids"],
         )
+        self.log_file.add_groups(sums)
         return total * self.accelerator.num_processes / (num_items_in_batch or trained)
 
-    def _weighted_loss(
+    def _summed(
         self,
         *,
         states: list[States],
@@ -144,8 +148,10 @@ class StudentTrainer(SFTTrainer):
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
         **targets: Any,
-    ) -> torch.Tensor:
-        """Summed over the batch, with the balance of a mixture of experts where that is asked for."""
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The weighted loss summed over the batch, with the balance of a mixture of experts where that is asked
+        for; and by group what the log adds up.
+        """
         goal = Targets(**targets)
         with self.accelerator.autocast():
             losses, outputs = self._head.losses(
@@ -172,10 +178,51 @@ class StudentTrainer(SFTTrainer):
             ]
             columns_N_C = torch.stack([*each, has_feature_N, feature_N.detach()], dim=1).double()
             sums_G_C = columns_N_C.new_zeros(len(self.log_file.groups), columns_N_C.shape[1])
-            self.log_file.add_groups(sums_G_C.index_add_(0, groups_N, columns_N_C))
-        if not self.aux_loss_enabled:
-            return total
-        return total + self.router_aux_loss_coef * outputs.aux_loss * len(places)
+            sums_G_C.index_add_(0, groups_N, columns_N_C)
+        if self.aux_loss_enabled:
+            total = total + self.router_aux_loss_coef * outputs.aux_loss * len(places)
+        return total, sums_G_C
+
+    def measure(self) -> tuple[float, dict[str, Any]]:
+        """The mean loss per token on what is held out, hidden states apart, and its parts."""
+        ends = self.data.offsets.tolist()
+        rows = sorted(self.data.held.tolist(), key=lambda row: ends[row + 1] - ends[row])
+        size = self.args.per_device_train_batch_size
+        loss, tokens, sums = 0.0, 0, torch.zeros(())
+        model = self._head.model
+        was_training = model.training
+        model.eval()
+        with torch.no_grad():
+            for start in range(0, len(rows), size):
+                batch = self._prepare_inputs(self.data_collator(rows[start : start + size]))
+                tokens += batch.pop("trained")
+                del batch["rows"]
+                total, by_group = self._summed(states=[], **batch)
+                loss, sums = loss + float(total), sums + by_group
+        model.train(was_training)
+        return loss / tokens, self.log_file.parts(sums.tolist())
+
+    def keep(self) -> None:
+        """Puts down the weights as the best so far: complete, or the ones before."""
+        path = Path(self.args.output_dir).with_name(BEST_NAME)
+        partial = path.with_name(f"{BEST_NAME}.partial")
+        save_file({name: each.detach().contiguous() for name, each in self._learnt()}, partial)
+        checkpoints.sync(partial)
+        partial.replace(path)
+
+    def bring_back(self) -> None:
+        """Loads the weights that were kept."""
+        found = load_file(Path(self.args.output_dir).with_name(BEST_NAME))
+        with torch.no_grad():
+            for name, parameter in self._learnt():
+                parameter.copy_(found[name])
+
+    def _learnt(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        """The student's own weights that are trained."""
+        model = self.accelerator.unwrap_model(self.model)
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad and PROJECTORS not in name:
+                yield name, parameter
 
     def _feature_losses(
         self, states: list[States], outputs: Any, places_N: torch.Tensor
@@ -235,9 +282,13 @@ class Bookkeeper(TrainerCallback):
     """After each step: log, progress, and the decision whether a checkpoint is due."""
 
     def __init__(
-        self, log: LossLog, every: int | None, on_progress: Callable[[TrainProgress], None] | None
+        self,
+        trainer: StudentTrainer,
+        config: StudentConfig,
+        on_progress: Callable[[TrainProgress], None] | None,
     ) -> None:
-        self.log, self.every, self.on_progress = log, every, on_progress
+        self.trainer, self.config, self.on_progress = trainer, config, on_progress
+        self.log, self.every = trainer.log_file, config.checkpoint_every
         self._rate = 0.0
         self._pause = CHECKPOINT_S
         self._checked = self._shown = self._ticked = self._began = time.monotonic()
@@ -257,12 +308,31 @@ class Bookkeeper(TrainerCallback):
         window.steps += 1
         window.seconds += now - self._ticked
         self._ticked = now
-        if step % self.log.every == 0 or last:
-            self.log.write(step, self._rate)
+        held_out = self._measure(step, state.max_steps, control)
+        last = last or control.should_training_stop
+        if step % self.log.every == 0 or last or held_out:
+            self.log.write(step, self._rate, held_out)
         if self.on_progress and (last or now - self._shown >= PROGRESS_S):
             self._shown = now
             self.on_progress(self._progress(state, now))
         control.should_save = not last and self._due(step, now)
+
+    def _measure(self, step: int, steps: int, control: Any) -> dict[str, Any] | None:
+        """What is held out, where it is due; keeps the best weights, and ends a training without patience."""
+        every = self.config.validate_every or max(1, steps // MEASUREMENTS)
+        if not len(self.trainer.data.held) or (step % every and step != steps):
+            return None
+        self.log.settle(step)  # a diverged student is not measured
+        loss, parts = self.trainer.measure()
+        window = self.log.window
+        if window.best is None or loss < window.best:
+            window.best, window.best_step, window.since = loss, step, 0
+            self.trainer.keep()
+        else:
+            window.since += 1
+        if self.config.patience is not None and window.since >= self.config.patience:
+            control.should_training_stop = True
+        return {"loss": round(loss, 6), **parts}
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         now = time.monotonic()
@@ -304,6 +374,9 @@ def arguments(
     """TRL's arguments for this student. One pass: the sampler holds all epochs."""
     gpu = torch.cuda.is_available()
     constant = config.schedule == "constant"
+    recompute = config.recompute
+    if recompute is None:
+        recompute = gpu and parameters > RECOMPUTE_ABOVE
     args = SFTConfig(
         output_dir=str(folder),
         use_cpu=not gpu,
@@ -317,7 +390,7 @@ def arguments(
         warmup_steps=round(config.warmup * steps),
         weight_decay=config.weight_decay,
         adam_beta2=config.adam_beta2,
-        gradient_checkpointing=gpu and parameters > RECOMPUTE_ABOVE,
+        gradient_checkpointing=recompute,
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
         remove_unused_columns=False,
