@@ -191,6 +191,26 @@ def summarise(
     return Summary(tasks, overall({task: found.verdict for task, found in tasks.items()}))
 
 
+def mean_of(standings: Sequence[Standing]) -> Standing:
+    """The mean over tasks that count alike, of standings on different items.
+
+    The interval joins theirs by the method of variance estimates recovery (Zou and Donner 2008): the distance
+    to a bound is the root of the tasks' squared distances, over their number.
+    """
+    count = len(standings)
+    mean = sum(each.mean for each in standings) / count
+    below = sum((each.mean - each.lo) ** 2 for each in standings) ** 0.5 / count
+    above = sum((each.hi - each.mean) ** 2 for each in standings) ** 0.5 / count
+    return Standing(
+        mean,
+        mean - below,
+        mean + above,
+        sum(each.n for each in standings),
+        sum(each.nothing_found for each in standings),
+        sum(each.missing for each in standings),
+    )
+
+
 def put_standings(
     ledger: Ledger,
     found: Mapping[str, Mapping[str, Standing]],

@@ -1,5 +1,6 @@
 """The recipe's `student:` section."""
 
+from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
@@ -105,12 +106,67 @@ class TaskWeights(Section):
     feature: float = Field(default=1.0, ge=0, description="Of the distance from hidden states.")
 
 
-class StudentConfig(Section):
+class _Shaped(Section):
+    """A model to start from, and its size."""
+
+    layers: int | None = Field(
+        default=None,
+        ge=1,
+        description="Keep so many of the base's layers, evenly spaced, the first and the last among them.",
+    )
+    shape: dict[str, int] | None = Field(
+        default=None,
+        min_length=1,
+        description="Numbers of the base's config.json that are other ones, such as `num_hidden_layers` or "
+        "`hidden_size`; all weights are then drawn by the seed, as for a base without weights.",
+    )
+
+    @model_validator(mode="after")
+    def _cut_or_shaped(self) -> Self:
+        if self.layers is not None and self.shape is not None:
+            raise ValueError("`layers` keeps weights and `shape` draws new ones: give one of them")
+        return self
+
+
+class SizeConfig(_Shaped):
+    """A student beside the first, of another size; what is not given is the student's."""
+
+    name: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$",
+        description="What the report calls it; its base and layers if not given.",
+    )
+    base: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The model to start from; the student's if not given.",
+    )
+    epochs: int | None = Field(default=None, ge=1, description="Passes over each stage of the mix.")
+    learning_rate: float | None = Field(default=None, gt=0, description="Peak learning rate.")
+
+    @property
+    def label(self) -> str:
+        """What the report calls it."""
+        if self.name is not None:
+            return self.name
+        parts = [Path(self.base).name] if self.base else []
+        parts += [f"{self.layers}-layers"] if self.layers is not None else []
+        parts += [str(value) for value in (self.shape or {}).values()]
+        return "-".join(parts) or "same"
+
+
+class StudentConfig(_Shaped):
     """Which model becomes the student, and how it is trained on the mix."""
 
     base: str = Field(
         min_length=1,
-        description="The model to start from: a folder, relative to the recipe, or a hub id.",
+        description="The model to start from: a folder, relative to the recipe, or a hub id. A folder with a "
+        "config.json and a tokenizer but no weights starts from weights drawn by the seed.",
+    )
+    sizes: list[SizeConfig] = Field(
+        default=[],
+        description="Further students on the same mix, by base or by fields of their own: the report holds "
+        "their quality against speed, memory and size.",
     )
     signal: list[Signal] = Field(
         default=["hard"],
@@ -213,6 +269,30 @@ class StudentConfig(Section):
             raise ValueError(f"{signal} names a signal twice")
         return signal
 
+    @field_validator("sizes", mode="before")
+    @classmethod
+    def _a_base_is_enough(cls, sizes: Any) -> Any:
+        if not isinstance(sizes, list):
+            return sizes
+        return [{"base": each} if isinstance(each, str) else each for each in sizes]
+
+    @field_validator("sizes")
+    @classmethod
+    def _told_apart(cls, sizes: list[SizeConfig]) -> list[SizeConfig]:
+        labels = [size.label for size in sizes]
+        taken = {"student", "baseline"}
+        for label in labels:
+            if label in taken:
+                raise ValueError(f"the name {label!r} is taken: give this size another `name`")
+            taken.add(label)
+        return sizes
+
+    def of_size(self, size: SizeConfig) -> "StudentConfig":
+        """The settings of a further student."""
+        own = size.model_dump(exclude_none=True, exclude={"name"})
+        shape = {"layers": size.layers, "shape": size.shape}
+        return self.model_copy(update={**own, **shape, "sizes": []})
+
     @field_validator("weights", mode="before")
     @classmethod
     def _for_all_signals(cls, weights: Any) -> Any:
@@ -230,6 +310,19 @@ class StudentConfig(Section):
                 "`patience` goes by the loss on what is held out: set `hold_out`, such as 0.02"
             )
         return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _the_first_size(cls, fields: Any) -> Any:
+        """Without a base of its own the student is the first of the sizes."""
+        sizes = fields.get("sizes") if isinstance(fields, dict) else None
+        if not isinstance(sizes, list) or not sizes or "base" in fields:
+            return fields
+        first = {"base": sizes[0]} if isinstance(sizes[0], str) else sizes[0]
+        if not isinstance(first, dict) or "base" not in first:
+            return fields
+        own = {name: value for name, value in first.items() if name != "name"}
+        return {**fields, **own, "sizes": sizes[1:]}
 
     @model_validator(mode="before")
     @classmethod

@@ -28,13 +28,14 @@ from ledger.records import (
 from ledger.store import Ledger
 from ledger.topk import TopKFormat
 from trainer import checkpoints
-from trainer.base import find_base, load_model, open_tokenizer, quiet, revision, text_config
+from trainer.base import load_model, open_tokenizer, quiet, revision, text_config
 from trainer.card import write_card
 from trainer.config import LogitConfig, StudentConfig
 from trainer.data import TrainingData, examples_by_teacher, read_data, require_aligned
 from trainer.errors import FeaturesMissing, OutOfMemory, StudentExists, UnknownTask
 from trainer.features import NOBODY, FeatureSource, FeatureTeachers
 from trainer.losslog import LOG_NAME, LossLog, Window
+from trainer.shaping import starting_weights
 from trainer.signals.hard import ChatFormat
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class StudentRun:
     samples: int  # trained positions, likewise
     skipped: int  # distinct samples left out as too long
     kept_step: int  # after which the weights were as they are
+    parameters: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,8 @@ def train(
     FeaturesMissing, NoSuchLayer, UnknownTask.
     """
     manifest = read_manifest(mix_folder)
-    base = find_base(config.base, base_dir)
+    made = out_folder.with_name(f"{out_folder.name}.base")
+    base = starting_weights(config, base_dir, made, seed)
     learnt_from = [manifest.lock_sha, manifest.plan_sha, records and records_key(records)]
     identity = content_key([key, config.model_dump(), revision(base), *learnt_from, seed])
     job = _Job(
@@ -139,6 +142,7 @@ def train(
         student = _fit(job, tokenizer, chat, data, teachers)
     _record(ledger, job, student, data.until(student.samples), started)
     shutil.rmtree(job.work, ignore_errors=True)
+    shutil.rmtree(made, ignore_errors=True)
     return student
 
 
@@ -196,6 +200,7 @@ def _fit(
         tokens=trainer.log_file.window.tokens,
         samples=len(data.order),
         skipped=len(data.skipped),
+        parameters=_count_parameters(trainer),
         kept_step=trainer.log_file.window.best_step or trainer.state.global_step,
     )
     record = {k: v for k, v in asdict(student).items() if k not in ("path", "log")}
@@ -206,6 +211,20 @@ def _fit(
     final.rename(job.out)
     checkpoints.sync(job.out.parent)
     return student
+
+
+def _count_parameters(trainer: "StudentTrainer") -> int:
+    """Of the saved student: tied weights once, adapters merged, projectors left out."""
+    from trainer import sft
+
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if hasattr(model, "peft_config"):
+        model = model.get_base_model()
+    return sum(
+        each.numel()
+        for name, each in model.named_parameters()
+        if "lora_" not in name and sft.PROJECTORS not in name
+    )
 
 
 def _open_work(job: _Job) -> None:
@@ -347,8 +366,8 @@ def _memory_told(config: StudentConfig) -> Iterator[None]:
         raise OutOfMemory(
             f"the training ran out of memory ({told[0] if told else 'no memory left'}). It needs less with a "
             f"smaller `student.batch_size` ({config.batch_size}: with {half} and `accumulate: {parts}` the "
-            "steps stay the same), with `student.recompute: true`, which makes activations again instead of keeping "
-            "them, and with `student.lora`, which keeps no optimiser's averages of the frozen weights."
+            "steps stay the same), with `student.recompute: true`, which makes activations again instead of "
+            "keeping them, and with `student.lora`, which keeps no optimiser's averages of frozen weights."
         ) from error
 
 

@@ -390,6 +390,11 @@ class _Planner:
             key=lambda name: -(self.teachers[name].worst_cost_usd(probe, sampling) or 0.0),
         )
 
+    def _sizes(self) -> StagePlan:
+        sizes = self.workspace.recipe.student.sizes
+        what = ", ".join(size.label for size in sizes) or "nothing: one student"
+        return StagePlan("sizes", "to do", what)
+
     def _report(self) -> StagePlan:
         return StagePlan("report", "to do", str(self.workspace.folder / "report.html"))
 

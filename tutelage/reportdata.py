@@ -4,7 +4,7 @@ import platform
 from collections import Counter
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, Literal
 
 from ledger.lineage import REQUESTS, sample_story
 from ledger.prompts import Item
@@ -16,6 +16,7 @@ from tutelage.report.data import (
     FilterWord,
     Flow,
     Licence,
+    LossPart,
     Mix,
     MixCell,
     MixPosition,
@@ -24,6 +25,7 @@ from tutelage.report.data import (
     Neighbour,
     Point,
     ReportData,
+    SizePoint,
     Speed,
     StageStart,
     StageTime,
@@ -39,6 +41,10 @@ from tutelage.stages.making import answers_asked
 from tutelage.stages.routing import leaving_line
 from tutelage.workspace import Workspace
 
+KINDS: tuple[Literal["task", "teacher"], ...] = (
+    "task",
+    "teacher",
+)  # by which losses are told apart
 MAP_POINTS = 1_500
 PACKAGES = (
     "tutelage",
@@ -80,6 +86,7 @@ def collect(workspace: Workspace, result: dict[str, Any]) -> ReportData:
         training=_training(workspace),
         speeds=_speeds(result, costs),
         speed_note=_speed_note(workspace),
+        sizes=_sizes(workspace),
         costs=costs,
         front=tuple(Choice(**choice) for choice in outputs["route"]["front"]),
         alpha=workspace.recipe.route.alpha,
@@ -189,6 +196,7 @@ def _training(workspace: Workspace) -> Training:
 
     student, trained = workspace.recipe.student, workspace.outputs["train"]
     log = read_log(workspace.student_folder / LOG_NAME)
+    measured = [line for line in log if "held_out" in line]
     stages = read_manifest(workspace.mix_folder).stages
     samples = stages[-1].stop
     return Training(
@@ -201,7 +209,61 @@ def _training(workspace: Workspace) -> Training:
             StageStart(stage.name, round(stage.start / samples * trained["steps"]))
             for stage in stages
         ),
+        held_out=tuple((line["step"], line["held_out"]["loss"]) for line in measured),
+        kept_step=trained["kept_step"] if measured else None,
+        parts=_loss_parts(log[-1], measured[-1]["held_out"] if measured else {}),
     )
+
+
+def _loss_parts(line: dict[str, Any], held_out: dict[str, Any]) -> tuple[LossPart, ...]:
+    """The last line of a training's log, by task and by teacher."""
+    return tuple(
+        LossPart(
+            kind,
+            name,
+            part.get("share"),
+            part.get("ce"),
+            part.get("kd"),
+            part.get("feature"),
+            held_out.get(f"{kind}s", {}).get(name, {}).get("ce"),
+        )
+        for kind in KINDS
+        for name, part in line.get(f"{kind}s", {}).items()
+    )
+
+
+def _sizes(workspace: Workspace) -> tuple[SizePoint, ...]:
+    """The students of all sizes, and the teachers that items are routed to."""
+    found = workspace.outputs.get("sizes", {"students": {}, "teachers": {}, "speed": {}})
+    speed = found["speed"]
+    fastest = max(
+        (speed[name]["tokens_per_s"] for name in found["teachers"] if name in speed), default=None
+    )
+
+    def timed(name: str) -> dict[str, Any]:
+        at = speed.get(name)
+        if at is None:
+            return {}
+        own = {key: at[key] for key in ("tokens_per_s", "peak_rss_mib", "disk_mib")}
+        return own | {"faster": at["tokens_per_s"] / fastest if fastest else None}
+
+    students = tuple(
+        SizePoint(
+            name,
+            "student",
+            _estimate(at["score"]),
+            at["overall"]["decision"],
+            at["parameters"],
+            at["training_s"],
+            **timed(name),
+        )
+        for name, at in sorted(found["students"].items(), key=lambda item: item[1]["parameters"])
+    )
+    teachers = tuple(
+        SizePoint(name, "teacher", _estimate(at), **timed(name))
+        for name, at in found["teachers"].items()
+    )
+    return students + teachers
 
 
 def _speeds(result: dict[str, Any], costs: tuple[TeacherCost, ...]) -> tuple[Speed, ...]:

@@ -156,11 +156,20 @@ class Workspace:
     def baseline(self) -> "LocalTeacher":
         """The student's base, as something that answers. Raises BadBase or TeacherUnavailable."""
         from router.teachers.opening import find_model, open_local
-        from trainer.base import find_base, lent_template
+        from trainer.base import find_base, lent_template, revision
+        from trainer.shaping import starting_weights
 
-        student = self.recipe.student
-        find_base(student.base, self.base)
-        folder = find_model("student.base", student.base, self.base)
+        student, seed = self.recipe.student, self.recipe.seed
+        settings = [
+            revision(find_base(student.base, self.base)),
+            student.layers,
+            student.shape,
+            seed,
+        ]
+        made = self.folder / "base" / content_key(settings)[:12]
+        place = starting_weights(student, self.base, made, seed)
+        found = str(Path(place).resolve()) if Path(place).is_dir() else place
+        folder = find_model("student.base", found, self.base)
         return open_local(
             BASELINE_NAME,
             folder,
@@ -169,12 +178,13 @@ class Workspace:
             chat_template=lent_template(folder),
         )
 
-    def open_student(self) -> "LocalTeacher":
-        """The student that `train` wrote, as something that answers."""
+    def open_student(self, folder: Path | None = None) -> "LocalTeacher":
+        """A student, as something that answers: the one that `train` wrote, or another one."""
         from router.teachers.opening import open_local
 
         licence = self.recipe.student.licence or "unknown"
-        return open_local(STUDENT_NAME, self.student_folder, batch_size=OWN_BATCH, licence=licence)
+        folder = folder or self.student_folder
+        return open_local(STUDENT_NAME, folder, batch_size=OWN_BATCH, licence=licence)
 
     def refuse_other_prompts(self) -> None:
         """Raises InputError where the recipe's files do not give the prompts that this run had."""

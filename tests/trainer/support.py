@@ -39,8 +39,8 @@ def character_tokenizer(template: str | None = CHATML, **options: Any) -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **{**settings, **options})
 
 
-def make_base(folder: Path, tokenizer: Any = None, hidden: int = 16) -> Path:
-    """A random Llama with two layers."""
+def make_base(folder: Path, tokenizer: Any = None, hidden: int = 16, layers: int = 2) -> Path:
+    """A random Llama."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -50,7 +50,7 @@ def make_base(folder: Path, tokenizer: Any = None, hidden: int = 16) -> Path:
         vocab_size=len(tokenizer),
         hidden_size=hidden,
         intermediate_size=2 * hidden,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=2,
         num_key_value_heads=2,
         max_position_embeddings=256,

@@ -32,6 +32,7 @@ PLAIN_TEMPLATE = (
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{ 'Assistant:\n' }}{%- endif -%}"
 )
+GENERATION_MARK = re.compile(r"\{%-?\s*generation\s*-?%\}")
 STAND_IN = 0x10F000  # private-use characters; whoever writes one gets plain tokens, so no harm
 
 
@@ -46,6 +47,7 @@ class ChatTokenizer(Protocol):
     eos_token: str | None
     eos_token_id: int | None
     all_special_tokens: list[str]
+    special_tokens_map: dict[str, Any]
     added_tokens_decoder: dict[int, Any]
     backend_tokenizer: Any
 
@@ -108,20 +110,42 @@ class ChatFormat:
         return encoded
 
     def _render(self, example: Example) -> tuple[str, str]:
-        """The prompt as the student will be asked, and the text that follows it."""
+        """The prompt as the student will be asked, and the text that follows it.
+
+        Where the template writes a prompt with its answer differently, its marks tell where the answer begins.
+        """
         messages = [self._defused(dict(message)) for message in example.messages]
         tools = self._defused(json.loads(example.tools)) if example.tools else None
         answer = {"role": "assistant", "content": self._defused(example.answer)}
         prompt = self._apply(messages, tools, add_generation_prompt=True)
         whole = self._apply([*messages, answer], tools)
         if not whole.startswith(prompt):
-            raise TemplateError(
-                "the chat template writes a prompt with its answer differently from the prompt "
-                f"alone, so the answer cannot be told apart. Alone it ends in {prompt[-60:]!r}; "
-                f"the whole is {whole[:200]!r}. Choose a base whose template only adds to the "
-                "prompt, or edit chat_template.jinja in the base's folder."
-            )
+            start = self._marked([*messages, answer], tools)
+            if start is None:
+                raise TemplateError(
+                    "the chat template writes a prompt with its answer differently from the prompt alone, "
+                    "and has no marks around the answer, so that it cannot be told apart. Alone it ends in "
+                    f"{prompt[-60:]!r}; the whole is {whole[:200]!r}. Put `{{% generation %}}` and "
+                    "`{% endgeneration %}` around the answer in chat_template.jinja in the base's folder, or "
+                    "choose a base whose template only adds to the prompt."
+                )
+            prompt = whole[:start]
         return prompt, whole[len(prompt) :]
+
+    def _marked(self, messages: Any, tools: Any) -> int | None:
+        """Where the last answer begins by the template's `generation` marks, if it has any."""
+        if not GENERATION_MARK.search(self.tokenizer.chat_template):
+            return None
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        _, (spans,) = render_jinja_template(
+            conversations=[messages],
+            tools=tools,
+            chat_template=self.tokenizer.chat_template,
+            return_assistant_tokens_mask=True,
+            **self.tokenizer.special_tokens_map,
+        )
+        return int(spans[-1][0]) if spans else None
 
     def _apply(self, messages: Any, tools: Any, add_generation_prompt: bool = False) -> str:
         from jinja2 import TemplateError as JinjaError
@@ -170,6 +194,11 @@ class ChatFormat:
         """Whether the template ends an answer by a token; after which tokens the student stops."""
         mark = chr(STAND_IN - 1)
         _, completion = self._render(Example([{"role": "user", "content": "a"}], mark))
+        if mark not in completion:
+            raise TemplateError(
+                f"the chat template leaves out an answer that is a text, and writes {completion[:60]!r} in its "
+                "place: choose a base whose template takes texts, or edit chat_template.jinja in its folder."
+            )
         ids = self._ids([completion.rpartition(mark)[2]])[0]
         written = [token for token in ids if token in self.control_ids][:1]
         eos = self.tokenizer.eos_token_id

@@ -12,7 +12,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tutelage.report.colours import Colours, task_names
-from tutelage.report.data import UNSURE, Estimate, Mix, Point, ReportData, TaskResult, Training
+from tutelage.report.data import (
+    UNSURE,
+    Estimate,
+    Mix,
+    Point,
+    ReportData,
+    SizePoint,
+    TaskResult,
+    Training,
+)
 
 MAX_POINTS = 3000
 MAX_LOSS_POINTS = 600
@@ -273,6 +282,51 @@ def front(data: ReportData) -> Front | None:
         "strongest" if data.alpha is None else f"alpha {data.alpha:g}",
         path,
         [(share(t, 0, top), f"{t:g}") for t in ticks(top)],
+        [(100 - t, f"{t} %") for t in (0, 25, 50, 75, 100)],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SizeMark:
+    """A model as a dot with an upright interval, in per cent of the picture."""
+
+    point: SizePoint
+    x: float
+    y: float
+    top: float
+    bottom: float
+    colour: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Score against tokens per second, with ticks as (per cent, label)."""
+
+    marks: list[SizeMark]
+    x_ticks: list[tuple[float, str]]
+    y_ticks: list[tuple[float, str]]
+
+
+def sizes(data: ReportData, colour: Colours) -> Sizes | None:
+    """The students of all sizes and their teachers; None where there is one student, or no speed."""
+    timed = [p for p in data.sizes if p.tokens_per_s is not None and math.isfinite(p.tokens_per_s)]
+    if sum(point.role == "student" for point in timed) < 2:
+        return None
+    top = max(point.tokens_per_s or 0.0 for point in timed) * 1.15
+    marks = [
+        SizeMark(
+            point,
+            share(point.tokens_per_s or 0.0, 0, top),
+            100 - share(point.score.mean),
+            100 - share(point.score.hi),
+            100 - share(point.score.lo),
+            colour.teacher(point.model) if point.role == "teacher" else "k-student",
+        )
+        for point in timed
+    ]
+    return Sizes(
+        marks,
+        [(share(t, 0, top), f"{t:,.0f}") for t in ticks(top)],
         [(100 - t, f"{t} %") for t in (0, 25, 50, 75, 100)],
     )
 

@@ -146,6 +146,19 @@ class StageStart:
 
 
 @dataclass(frozen=True, slots=True)
+class LossPart:
+    """The mean losses by token at the training's end, of one task or one teacher. None: it has none."""
+
+    kind: Literal["task", "teacher"]
+    name: str
+    share: float | None  # of the trained tokens
+    ce: float | None
+    kd: float | None
+    feature: float | None
+    held_out: float | None  # cross-entropy on what is held out
+
+
+@dataclass(frozen=True, slots=True)
 class Training:
     """The training run: base model, steps, and its loss as (step, loss)."""
 
@@ -155,6 +168,25 @@ class Training:
     seconds: float
     loss: tuple[tuple[int, float], ...] = ()
     stage_starts: tuple[StageStart, ...] = ()
+    held_out: tuple[tuple[int, float], ...] = ()  # the same on what is held out, where anything is
+    kept_step: int | None = None  # after which the weights were as they are, where not the last
+    parts: tuple[LossPart, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SizePoint:
+    """A student of some size, or a teacher beside it, on the test items. None: not known."""
+
+    model: str
+    role: Literal["student", "teacher"]
+    score: Estimate  # the mean over tasks; a teacher's over those that are routed to it
+    verdict: Decision | None = None
+    parameters: int | None = None
+    training_s: float | None = None
+    tokens_per_s: float | None = None
+    faster: float | None = None  # times the fastest teacher's tokens/s
+    peak_rss_mib: float | None = None
+    disk_mib: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +328,7 @@ class ReportData:
     training: Training | None = None
     speeds: tuple[Speed, ...] = ()
     speed_note: str = ""  # what was measured: prompts, max_tokens, batch, machine
+    sizes: tuple[SizePoint, ...] = ()
     costs: tuple[TeacherCost, ...] = ()
     front: tuple[Choice, ...] = ()  # strongest first
     alpha: float | None = None  # the recipe's, under `policy: cost`

@@ -69,6 +69,7 @@ def _pictures(data: ReportData) -> dict[str, Any]:
         "curve": charts.curve(data.training) if data.training else None,
         "widths": charts.widths,
         "front": charts.front(data),
+        "sizes": charts.sizes(data, colour),
         "totals": _totals(data),
     }
 

@@ -8,10 +8,12 @@ from tutelage.stages.probing import PROBE
 from tutelage.stages.reporting import REPORT
 from tutelage.stages.routing import ROUTE
 from tutelage.stages.scoring import SCORE
+from tutelage.stages.sizing import SIZES
 from tutelage.stages.stage import Stage
 
 STAGES: tuple[Stage, ...] = (
-    CLASSIFY, PROBE, ROUTE, GENERATE, SCORE, MIX, CAPTURE, BASELINE, TRAIN, EVALUATE, REPORT,
+    CLASSIFY, PROBE, ROUTE, GENERATE, SCORE, MIX, CAPTURE, BASELINE, TRAIN, EVALUATE, SIZES,
+    REPORT,
 )  # fmt: skip
 
 __all__ = ["STAGES", "Stage"]

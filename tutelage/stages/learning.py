@@ -16,13 +16,19 @@ from tutelage.watch import Watch
 from tutelage.workspace import BASELINE_NAME, STUDENT_NAME, Workspace
 
 if TYPE_CHECKING:
-    from evals.summary import Scored
+    from evals.summary import Scored, Summary
     from router.teachers.errors import CallError
+    from router.teachers.local import LocalTeacher
     from router.teachers.protocol import Teacher
+    from trainer.config import StudentConfig
     from trainer.features import FeatureTeachers
     from trainer.sft import TrainProgress
 
-NOT_LEARNT = {"licence", "checkpoint_every"}  # what of `student:` leaves the weights as they are
+NOT_LEARNT = {
+    "licence",
+    "checkpoint_every",
+    "sizes",
+}  # what of `student:` leaves the weights as they are
 
 
 def _test_inputs(workspace: Workspace) -> dict[str, Any]:
@@ -114,10 +120,15 @@ def _baseline_line(output: Output) -> str:
 
 
 def _train_inputs(workspace: Workspace) -> Any:
+    return training_inputs(workspace, workspace.recipe.student)
+
+
+def training_inputs(workspace: Workspace, student: "StudentConfig") -> dict[str, Any]:
+    """All that can change the weights of a student that is trained on the mix."""
     return {
         "mix": workspace.outputs["mix"]["lock_sha"],
         "plan": workspace.outputs["mix"]["plan_sha"],
-        "student": workspace.recipe.student.model_dump(mode="json", exclude=NOT_LEARNT),
+        "student": student.model_dump(mode="json", exclude=NOT_LEARNT),
         "base": workspace.baseline.key,
         "seed": workspace.recipe.seed,
         "records": workspace.outputs["capture"].get("sha"),
@@ -133,15 +144,21 @@ def _states_of(workspace: Workspace) -> dict[str, str] | None:
 
 
 def _train(workspace: Workspace, watch: Watch) -> Output:
+    return train_one(workspace, watch, workspace.recipe.student, workspace.keys["train"])
+
+
+def train_one(
+    workspace: Workspace, watch: Watch, config: "StudentConfig", key: str, called: str = ""
+) -> Output:
+    """Trains a student on the mix, into a folder of its own; `called` is said before its progress."""
     from trainer.run import train
 
     workspace.stop_servers()  # the training needs the memory
-    key = workspace.keys["train"]
     folder = Path("student") / key[:12]
-    if not _has_weights(workspace.folder / folder):  # half deleted: nothing there to keep
+    if not has_weights(workspace.folder / folder):  # half deleted: nothing there to keep
         shutil.rmtree(workspace.folder / folder, ignore_errors=True)
     student = train(
-        workspace.recipe.student,
+        config,
         workspace.mix_folder,
         workspace.folder / folder,
         base_dir=workspace.base,
@@ -152,7 +169,7 @@ def _train(workspace: Workspace, watch: Watch) -> Output:
         teachers={name: t.licence for name, t in workspace.recipe.teachers.items()},
         records=workspace.records_folder,
         features=_features(workspace),
-        on_progress=lambda progress: _show_training(watch, progress),
+        on_progress=lambda progress: _show_training(watch, progress, called),
     )
     for teacher in workspace.teachers.values():
         asyncio.run(teacher.close())  # whose states the student learnt from
@@ -164,6 +181,8 @@ def _train(workspace: Workspace, watch: Watch) -> Output:
         "samples": student.samples,
         "skipped": student.skipped,
         "training_s": student.seconds,
+        "parameters": student.parameters,
+        "kept_step": student.kept_step,
     }
 
 
@@ -175,21 +194,22 @@ def _features(workspace: Workspace) -> "FeatureTeachers | None":
     return feature_teachers(workspace.teachers, workspace.baseline.weights_bytes)
 
 
-def _show_training(watch: Watch, progress: "TrainProgress") -> None:
+def _show_training(watch: Watch, progress: "TrainProgress", called: str) -> None:
     if progress.note:
-        watch.note(progress.note)
+        watch.note(called + progress.note)
         return
     rate = progress.steps_per_s
     pace = f"{rate:.1f} steps/s" if rate >= 1 or not rate else f"{1 / rate:.1f} s a step"
-    text = f"step {progress.step:,}/{progress.steps:,}, loss {progress.loss:.3f}, {pace}"
+    text = f"{called}step {progress.step:,}/{progress.steps:,}, loss {progress.loss:.3f}, {pace}"
     watch.progress(progress.step, progress.steps, text)
 
 
 def _student_is_there(workspace: Workspace, output: Output) -> bool:
-    return _has_weights(workspace.folder / output["folder"])
+    return has_weights(workspace.folder / output["folder"])
 
 
-def _has_weights(folder: Path) -> bool:
+def has_weights(folder: Path) -> bool:
+    """Whether a student lies there."""
     return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
 
 
@@ -255,15 +275,23 @@ def asked_on_test(workspace: Workspace) -> dict[str, list[Item]]:
     return asked
 
 
-def _evaluate(workspace: Workspace, watch: Watch) -> Output:
-    from evals.summary import put_summary, summarise
+def examined(
+    workspace: Workspace, watch: Watch, stage: str, student: "LocalTeacher"
+) -> "tuple[Summary, Output]":
+    """A student beside baseline and teachers on the test items."""
+    from evals.summary import summarise
 
     asked = {workspace.teachers[name]: items for name, items in asked_on_test(workspace).items()}
-    asked[workspace.baseline] = workspace.pools.test
-    asked[workspace.open_student()] = workspace.pools.test
-    scored, figures = _answered(workspace, watch, "evaluate", asked)
+    asked[workspace.baseline] = asked[student] = workspace.pools.test
+    scored, figures = _answered(workspace, watch, stage, asked)
     routed = routed_on_test(workspace)
-    summary = summarise(scored, routed, margin=workspace.recipe.evaluate.within)
+    return summarise(scored, routed, margin=workspace.recipe.evaluate.within), figures
+
+
+def _evaluate(workspace: Workspace, watch: Watch) -> Output:
+    from evals.summary import put_summary
+
+    summary, figures = examined(workspace, watch, "evaluate", workspace.open_student())
     put_summary(workspace.ledger, summary, run=workspace.run, key=workspace.keys["evaluate"])
     return {
         **figures,
@@ -272,24 +300,29 @@ def _evaluate(workspace: Workspace, watch: Watch) -> Output:
             for task, found in summary.tasks.items()
         },
         "overall": asdict(summary.overall),
-        "speed": _speed(
+        "speed": speed_of(
             workspace,
             watch,
-            sorted({name for by_key in routed.values() for name in by_key.values()}),
+            [workspace.open_student(), workspace.baseline, *routed_teachers(workspace)],
         ),
     }
 
 
-def _speed(workspace: Workspace, watch: Watch, teachers: list[str]) -> dict[str, Any]:
-    """Speed and memory of student, baseline and the routed teachers; a server's as it was seen."""
+def routed_teachers(workspace: Workspace) -> "list[Teacher]":
+    """The teachers that test items are routed to."""
+    routed = routed_on_test(workspace).values()
+    names = sorted({name for by_key in routed for name in by_key.values()})
+    return [workspace.teachers[name] for name in names]
+
+
+def speed_of(workspace: Workspace, watch: Watch, models: "list[Teacher]") -> dict[str, Any]:
+    """Speed and memory of models, measured in turns; a server's as it was seen."""
     from evals.speed import SpeedSpec, measure, observed
     from router.teachers.local import LocalTeacher
 
     settings = workspace.recipe.evaluate.speed
     if not settings.prompts:
         return {}
-    models: list[Teacher] = [workspace.open_student(), workspace.baseline]
-    models += [workspace.teachers[name] for name in teachers]
     local: dict[str, SpeedSpec] = {}
     found: dict[str, Any] = {}
     for model in models:

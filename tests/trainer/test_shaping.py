@@ -1,0 +1,124 @@
+"""Students of other sizes: layers of the base that are kept, shapes with weights of their own."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from tests.trainer.support import make_base
+from tests.trainer.training_child import run
+from trainer.base import load_model
+from trainer.config import SizeConfig, StudentConfig
+from trainer.errors import BadBase
+from trainer.shaping import starting_weights
+
+
+def start(folder: Path, out: Path, seed: int = 7, **fields: Any) -> str:
+    return starting_weights(StudentConfig(base="base", **fields), folder, out, seed)
+
+
+def weights(place: str) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = load_model(place, torch.float32).state_dict()
+    return state
+
+
+def test_a_base_as_it_is_stays_where_it_is(folder: Path, tmp_path: Path) -> None:
+    assert start(folder, tmp_path / "made") == str(folder / "base")
+    assert not (tmp_path / "made").exists()
+
+
+def test_kept_layers_are_the_bases_own_the_first_and_the_last(tmp_path: Path) -> None:
+    make_base(tmp_path / "deep", layers=5)
+    config = StudentConfig(base="deep", layers=3)
+    place = starting_weights(config, tmp_path, tmp_path / "made", 7)
+    cut, whole = weights(place), weights(str(tmp_path / "deep"))
+    for kept, number in enumerate((0, 2, 4)):
+        name = "model.layers.{}.mlp.up_proj.weight"
+        assert torch.equal(cut[name.format(kept)], whole[name.format(number)])
+    assert "model.layers.3.mlp.up_proj.weight" not in cut
+    assert torch.equal(cut["model.embed_tokens.weight"], whole["model.embed_tokens.weight"])
+
+
+def test_a_shape_has_weights_drawn_by_the_seed(folder: Path, tmp_path: Path) -> None:
+    shape = {"hidden_size": 24, "num_hidden_layers": 3}
+    one, again, other = (
+        weights(start(folder, tmp_path / name, seed, shape=shape))
+        for name, seed in (("one", 7), ("again", 7), ("other", 8))
+    )
+    name = "model.layers.2.mlp.up_proj.weight"
+    assert one[name].shape[1] == 24
+    assert torch.equal(one[name], again[name])
+    assert not torch.equal(one[name], other[name])
+
+
+def test_a_base_without_weights_starts_from_drawn_ones_and_learns(
+    folder: Path, new_ledger: Any, tmp_path: Path
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    bare = folder / "bare"
+    if not bare.exists():
+        shutil.copytree(folder / "base", bare, ignore=shutil.ignore_patterns("*.safetensors"))
+    new_ledger("from-config")
+    student = run(folder, "from-config", base="bare")
+    AutoModelForCausalLM.from_pretrained(student.path)
+    assert not list(folder.glob("from-config.*"))
+
+
+def test_a_cut_student_trains_resumes_and_answers(folder: Path, new_ledger: Any) -> None:
+    new_ledger("cut-layers")
+    student = run(folder, "cut-layers", layers=1)
+    assert student.parameters < sum(each.numel() for each in weights(str(folder / "base")).values())
+    assert len([n for n in weights(str(student.path)) if n.endswith("up_proj.weight")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"layers": 3}, "base has 2 layers: keep 1 to 2"),
+        ({"shape": {"hidden": 8}}, "'hidden', which is no number.*hidden_size"),
+        ({"shape": {"hidden_size": 15}}, "makes no model"),
+    ],
+)
+def test_sizes_that_cannot_be_say_why(
+    folder: Path, tmp_path: Path, fields: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(BadBase, match=told):
+        start(folder, tmp_path / "made", **fields)
+    assert not (tmp_path / "made").exists()
+
+
+def test_the_recipe_names_sizes_by_base_or_by_fields() -> None:
+    student = StudentConfig.model_validate(
+        {"base": "b", "epochs": 3, "layers": 4, "sizes": ["x/small", {"layers": 2, "epochs": 5}]}
+    )
+    assert [size.label for size in student.sizes] == ["small", "2-layers"]
+    small, cut = (student.of_size(size) for size in student.sizes)
+    assert (small.base, small.epochs, small.layers, small.sizes) == ("x/small", 3, None, [])
+    assert (cut.base, cut.epochs, cut.layers) == ("b", 5, 2)
+
+
+def test_without_a_base_the_first_size_is_the_student() -> None:
+    student = StudentConfig.model_validate({"sizes": ["a", {"base": "b"}, "c"]})
+    assert (student.base, [size.base for size in student.sizes]) == ("a", ["b", "c"])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"layers": 1, "shape": {"hidden_size": 8}},
+        {"sizes": ["b/x", "c/x"]},
+        {"sizes": [{"name": "student", "base": "c"}]},
+    ],
+)
+def test_sizes_that_contradict_themselves_are_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="give one of them|is taken"):
+        StudentConfig.model_validate({"base": "b", **fields})
+
+
+def test_a_size_is_called_by_what_is_its_own() -> None:
+    assert SizeConfig(shape={"hidden_size": 48, "num_hidden_layers": 2}).label == "48-2"
+    assert SizeConfig(name="tiny", base="x/y").label == "tiny"

@@ -1,0 +1,42 @@
+"""`student.sizes`: several students on one mix, side by side in the report."""
+
+from pathlib import Path
+from typing import Any
+
+from ledger.store import Ledger
+from tests.tutelage.small_run import small_fields, write_small
+from tutelage import run_recipe
+from tutelage.workspace import open_run
+
+SIZES: list[dict[str, Any]] = [
+    {"layers": 1},
+    {"name": "wide", "shape": {"hidden_size": 96}, "epochs": 1},
+]
+
+
+def write(folder: Path, *more: dict[str, Any]) -> Path:
+    student = small_fields()["student"] | {"sizes": [*SIZES, *more]}
+    evaluate = {"hold_out": 12, "speed": {"prompts": 4, "max_tokens": 4, "repeats": 1}}
+    return write_small(folder, student=student, evaluate=evaluate, run="runs/sizes")
+
+
+def test_every_size_is_trained_tested_and_timed_on_the_same(folder_of_module: Path) -> None:
+    result = run_recipe(write(folder_of_module))
+    sizes = open_run(folder_of_module / "runs/sizes").outputs["sizes"]
+    assert set(sizes["students"]) == {"student", "1-layers", "wide"}
+    student, cut, wide = (sizes["students"][name] for name in ("student", "1-layers", "wide"))
+    assert cut["parameters"] < student["parameters"] < wide["parameters"]
+    assert wide["steps"] < student["steps"] == cut["steps"]
+    assert set(cut["tasks"]) == set(result["tasks"])
+    assert sizes["speed"].keys() == {"student", "1-layers", "wide", *sizes["teachers"]}
+    ledger = Ledger(folder_of_module / "runs/ledger")
+    assert ledger.rows("SELECT count(*) FROM student_run") == [(3,)]
+    page = (folder_of_module / "runs/sizes/report.html").read_text()
+    assert 'id="sizes"' in page
+    assert page.index("<bdi>1-layers<") < page.index("<bdi>wide<")
+
+    # One size more is one training more.
+    folder = folder_of_module / "runs/sizes/student"
+    was = {each.name for each in folder.iterdir()}
+    run_recipe(write(folder_of_module, {"layers": 2}))
+    assert len({each.name for each in folder.iterdir()} - was) == 1

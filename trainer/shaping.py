@@ -1,0 +1,128 @@
+"""A student's size: the base as it is, some of its layers, or a shape of its own with weights drawn anew.
+
+    place = starting_weights(config, base_dir, folder, seed=7)    # the base's own place, or `folder`
+
+What is made lies in `folder`, complete or absent; the same base, settings and seed make the same weights.
+"""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainer import checkpoints
+from trainer.base import LOCAL_AND_NO_CODE, find_base, load_model, quiet, text_config
+from trainer.config import StudentConfig
+from trainer.errors import BadBase
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def starting_weights(config: StudentConfig, base_dir: Path, folder: Path, seed: int) -> str:
+    """Where the weights are that the student starts from. Raises BadBase."""
+    base = find_base(config.base, base_dir)
+    if not is_shaped(config, base):
+        return base
+    if not folder.is_dir():
+        staging = folder.with_name(f"{folder.name}.making")
+        shutil.rmtree(staging, ignore_errors=True)
+        with quiet():
+            model = _draw(config, base, seed) if config.layers is None else _cut(config, base)
+            model.save_pretrained(staging)
+            _copy_tokenizer(base, staging)
+        checkpoints.sync(staging)
+        staging.rename(folder)
+    return str(folder)
+
+
+def is_shaped(config: StudentConfig, base: str) -> bool:
+    """Whether the student starts from other weights than the base's: it has none, or is cut or reshaped."""
+    if config.layers is not None or config.shape is not None:
+        return True
+    return Path(base).is_dir() and not any(Path(base).glob("*.safetensors"))
+
+
+def _draw(config: StudentConfig, base: str, seed: int) -> Any:
+    """A model of the base's kind, in the shape asked for, with weights drawn by the seed."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    shape = AutoConfig.from_pretrained(base, **LOCAL_AND_NO_CODE)
+    numbers = [name for name, old in shape.to_dict().items() if type(old) is int]
+    if unknown := [name for name in config.shape or {} if name not in numbers]:
+        raise BadBase(
+            f"student.shape names {unknown[0]!r}, which is no number of {config.base}'s config.json; there "
+            f"are {', '.join(sorted(numbers))}."
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            _reshape(shape, config.shape or {})
+            if hasattr(shape, "validate"):
+                shape.validate()
+            return AutoModelForCausalLM.from_config(shape, dtype=torch.float32)
+        except Exception as error:  # every architecture checks its numbers in its own way
+            told = str(error).strip().splitlines()[-1].strip()
+            raise BadBase(f"student.shape {config.shape} makes no model: {told}") from error
+
+
+def _reshape(shape: Any, numbers: Mapping[str, int]) -> None:
+    """Sets numbers of a transformers config, and what follows from them."""
+    for name, value in numbers.items():
+        setattr(shape, name, value)
+    if getattr(shape, "layer_types", None) is not None:
+        shape.layer_types = (shape.layer_types * shape.num_hidden_layers)[: shape.num_hidden_layers]
+    if "head_dim" not in numbers and getattr(shape, "head_dim", None):
+        shape.head_dim = shape.hidden_size // shape.num_attention_heads
+
+
+def _cut(config: StudentConfig, base: str) -> Any:
+    """The base with some of its layers: evenly spaced, the first and the last among them."""
+    import torch
+    from torch import nn
+
+    depth, kept = text_config(base).num_hidden_layers, config.layers
+    assert kept is not None
+    if not 1 <= kept <= depth:
+        raise BadBase(
+            f"student.layers is {kept}, and {config.base} has {depth} layers: keep 1 to {depth}, or grow it by "
+            "`student.shape: {num_hidden_layers: …}`, which draws new weights."
+        )
+    numbers = [round(i * (depth - 1) / max(kept - 1, 1)) for i in range(kept)]
+    model = load_model(base, torch.float32)
+    inner = next(
+        (part for part in model.base_model.modules() if _layers_of(part, depth) is not None), None
+    )
+    if inner is None:
+        raise BadBase(
+            f"{config.base} has no list of {depth} layers to take some from: leave `student.layers` out."
+        )
+    name, layers = _layers_of(inner, depth)  # type: ignore[misc]
+    setattr(inner, name, nn.ModuleList(layers[number] for number in numbers))
+    shape = model.config.get_text_config()
+    shape.num_hidden_layers = kept
+    if getattr(shape, "layer_types", None) is not None:
+        shape.layer_types = [shape.layer_types[number] for number in numbers]
+    return model
+
+
+def _layers_of(module: "nn.Module", depth: int) -> "tuple[str, nn.ModuleList] | None":
+    """A module's list of all the layers, and what it is called."""
+    from torch import nn
+
+    for name, part in module.named_children():
+        if isinstance(part, nn.ModuleList) and len(part) == depth:
+            return name, part
+    return None
+
+
+def _copy_tokenizer(base: str, folder: Path) -> None:
+    """The base's tokenizer and template, as they are."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base, **LOCAL_AND_NO_CODE)
+    tokenizer.save_pretrained(folder)
+    generation = Path(base) / "generation_config.json"
+    if generation.is_file():
+        shutil.copyfile(generation, folder / generation.name)
