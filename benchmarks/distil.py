@@ -149,6 +149,7 @@ def step_ours(folder: Path, steps: int, *, by_records: bool) -> dict[str, float]
         tasks=["task"] * count,
         teachers=["teacher"] * count,
         licences=["none"] * count,
+        weights=np.ones(count, np.float32),
         ids=texts(count).ravel(),
         offsets=np.arange(count + 1) * (LENGTH + 1),
         starts=np.ones(count, np.int32),

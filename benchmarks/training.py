@@ -46,9 +46,9 @@ def train_ours(folder: Path, steps: int) -> tuple[int, float, float]:
     answers = [[{"role": "assistant", "content": answer}] for _, answer in rows]
     same = {name: ["x"] * len(rows) for name in ("task", "teacher", "licence")}
     columns = {"sample": keys, "prompt_key": keys, **same, "prompt": chats, "completion": answers}
-    samples = pa.table(
-        {**columns, "tools": [None] * len(rows), "tokens": [5] * len(rows)}, schema=samples_schema()
-    )
+    ones = {"tokens": [5] * len(rows), "weight": [1.0] * len(rows)}
+    tools = {"tools": [None] * len(rows)}
+    samples = pa.table({**columns, **tools, **ones}, schema=samples_schema())
     places = list(range(len(rows)))
     order = pa.table(
         {

@@ -52,7 +52,9 @@ class Manifest:
 
 
 def samples_schema() -> "pa.Schema":
-    """Columns of `samples.parquet`; `prompt` and `completion` are as TRL reads them."""
+    """Columns of `samples.parquet`; `prompt` and `completion` are as TRL reads them, `weight` multiplies a
+    sample's loss.
+    """
     import pyarrow as pa
 
     chat = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
@@ -64,6 +66,7 @@ def samples_schema() -> "pa.Schema":
             ("completion", chat),
             ("tools", pa.string()),
             ("tokens", pa.int32()),
+            ("weight", pa.float32()),
         ]
     )
 

@@ -73,3 +73,4 @@ class Item:
     task: str | None = None
     reference: str | None = None
     meta: dict[str, Any] = field(default_factory=dict)
+    weight: float = 1.0  # of its samples in training

@@ -113,6 +113,7 @@ def _samples_table(plan: Plan) -> "pa.Table":
         "completion": [[{"role": "assistant", "content": c.answer}] for c in plan.samples],
         "tools": [c.tools for c in plan.samples],
         "tokens": [c.tokens for c in plan.samples],
+        "weight": [c.weight for c in plan.samples],
     }
     return pa.table(columns, schema=samples_schema())
 

@@ -36,6 +36,7 @@ class Candidate:
     tools: str | None = None
     score: float | None = None
     strength: float = 0.0
+    weight: float = 1.0  # of its loss in training
 
 
 @dataclass(frozen=True, slots=True)

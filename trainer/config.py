@@ -22,6 +22,11 @@ class LoraConfig(Section):
     dropout: float = Field(
         default=0.0, ge=0, lt=1, description="Dropout on the adapters' input while training."
     )
+    keep: bool = Field(
+        default=False,
+        description="Also save the adapters by themselves, in `adapter/` of the student's folder, for whoever "
+        "serves them beside the base.",
+    )
     targets: list[str] | None = Field(
         default=None,
         min_length=1,
@@ -249,6 +254,11 @@ class StudentConfig(_Shaped):
         default="auto",
         description="Precision of the arithmetic; `auto` is bfloat16 on a GPU that has it, else "
         "float32. Weights under full training stay in float32.",
+    )
+    tensorboard: bool = Field(
+        default=False,
+        description="Write the training's log for TensorBoard too, into a folder beside the student's that "
+        "ends in `.tensorboard`; takes `pip install 'tutelage[tensorboard]'`.",
     )
     checkpoint_every: int | None = Field(
         default=None,

@@ -28,6 +28,7 @@ class TrainingData:
     tasks: list[str]
     teachers: list[str]
     licences: list[str]
+    weights: "np.ndarray"  # (N,) float32: of a sample's loss
     ids: "np.ndarray"  # (all tokens,) int32
     offsets: "np.ndarray"  # (N + 1,) int64
     starts: "np.ndarray"  # (N,) int32: where in a sample the trained tokens begin
@@ -99,6 +100,7 @@ def read_data(
         tasks=table["task"].to_pylist(),
         teachers=table["teacher"].to_pylist(),
         licences=table["licence"].to_pylist(),
+        weights=np.array(table["weight"], np.float32),
         ids=np.fromiter((i for e in encoded for i in e.ids), np.int32, int(lengths.sum())),
         offsets=np.concatenate([[0], np.cumsum(lengths)]),
         starts=np.array([e.start for e in encoded], np.int32),
@@ -123,7 +125,8 @@ class Collator:
     """Pads samples on the right. Attention is causal: no token sees a pad, and no mask is due.
 
     A token that has a record is trained towards it by `alpha`, and by the rest of 1 towards its label, both
-    times what the recipe says of its task. Where `packs`, short samples lie behind one another in a row.
+    times what the mix says of its sample and the recipe of its task. Where `packs`, short samples lie behind
+    one another in a row.
     """
 
     def __init__(
@@ -145,7 +148,8 @@ class Collator:
         pairs = zip(data.tasks, data.teachers, strict=True)
         self._groups = np.array([numbers[pair] for pair in pairs], np.int64)
         own = [(weights or {}).get(task, TaskWeights()) for task in data.tasks]
-        self._weights = np.array([(w.hard, w.logit, w.feature) for w in own], np.float32)
+        by_task = np.array([(w.hard, w.logit, w.feature) for w in own], np.float32)
+        self._weights = by_task * data.weights[:, None]
 
     def __call__(self, rows: Sequence[int]) -> dict[str, Any]:
         """`input_ids` (B, T); of the N trained tokens `places`, where in the flattened batch the states are

@@ -1,16 +1,17 @@
 """What can go wrong in training. Each message names the value, the rule and the way out.
 
 InputError
-├── BadBase          the student's base cannot be found or used
-├── FeaturesMissing  no teacher gives the hidden states that the signal asks for
-├── NoSuchLayer      the recipe names a layer that a model does not have
-├── UnknownTask      the recipe weighs a task that the mix does not have
-└── TemplateError    the base's chat template cannot be trained through
+├── BadBase             the student's base cannot be found or used
+├── FeaturesMissing     no teacher gives the hidden states that the signal asks for
+├── NoSuchLayer         the recipe names a layer that a model does not have
+├── TensorBoardMissing  what writes for TensorBoard is not installed
+├── UnknownTask         the recipe weighs a task that the mix does not have
+└── TemplateError       the base's chat template cannot be trained through
 TutelageError
-├── NothingToTrain   no sample of the mix fits the student
-├── Diverged         the loss is no longer a number
-├── OutOfMemory      a step does not fit into the memory
-└── StudentExists    the student's folder holds another student
+├── NothingToTrain      no sample of the mix fits the student
+├── Diverged            the loss is no longer a number
+├── OutOfMemory         a step does not fit into the memory
+└── StudentExists       the student's folder holds another student
 """
 
 from ledger.errors import InputError, TutelageError
@@ -25,6 +26,7 @@ __all__ = [
     "OutOfMemory",
     "StudentExists",
     "TemplateError",
+    "TensorBoardMissing",
     "UnknownTask",
 ]
 
@@ -39,6 +41,10 @@ class FeaturesMissing(InputError):
 
 class NoSuchLayer(InputError):
     """`student.feature.layers` names a layer beyond a model's last."""
+
+
+class TensorBoardMissing(InputError):
+    """`student.tensorboard` is set, and nothing that writes for it is installed."""
 
 
 class UnknownTask(InputError):

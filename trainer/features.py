@@ -17,7 +17,7 @@ from ledger.records import vocabulary_key
 from trainer.data import TrainingData
 from trainer.errors import NoSuchLayer
 from trainer.signals.alignment import meetings
-from trainer.signals.hard import ChatFormat, Example
+from trainer.signals.hard import ChatFormat, Example, TemplateError
 from trainer.signals.spelling import Spelling, UnknownSpelling
 
 if TYPE_CHECKING:
@@ -155,12 +155,12 @@ class FeatureSource:
 
     def _meet(self, number: int, examples: Mapping[int, Example], chat: ChatFormat) -> None:
         teacher = self.teachers[number]
-        its = ChatFormat(teacher.tokenizer)
-        asked = [example.behind(teacher.system) for example in examples.values()]
-        taught = dict(zip(examples, its.encode(asked), strict=True))
         try:
+            its = ChatFormat(teacher.tokenizer)
+            asked = [example.behind(teacher.system) for example in examples.values()]
+            taught = dict(zip(examples, its.encode(asked), strict=True))
             together = self._matcher(chat.tokenizer, teacher.tokenizer)
-        except UnknownSpelling as error:
+        except (TemplateError, UnknownSpelling) as error:
             self.reasons[self.names[number]] = str(error)
             return
         for row, encoded in taught.items():

@@ -80,8 +80,8 @@ class LossLog:
             )
         return self.window.loss
 
-    def write(self, step: int, learning_rate: float, held_out: Any = None) -> None:
-        """Ends the window with a line. `loss` is the mean over the window's steps; `held_out` as it is."""
+    def write(self, step: int, learning_rate: float, held_out: Any = None) -> dict[str, Any]:
+        """Ends the window with a line, and returns it. `loss` is the mean over the window's steps."""
         self.last_loss = self.settle(step) / max(self.window.steps, 1)
         line = {
             "step": step,
@@ -95,6 +95,7 @@ class LossLog:
         with self.path.open("ab") as file:
             file.write(json.dumps(line).encode() + b"\n")
         self.window.loss, self.window.steps, self.window.groups = 0.0, 0, []
+        return line
 
     def parts(self, sums: Sequence[Sequence[float]]) -> dict[str, Any]:
         """Mean losses in all, by task and by teacher, and each teacher's share of tokens."""

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 OnProgress = Callable[["TrainProgress"], None]
 RECORD_NAME = "training.json"  # in the student's folder: what `train` returned for it
+ADAPTER_FOLDER = "adapter"  # in the student's folder: the adapters by themselves
 IDENTITY_NAME = "identity.json"  # in the working folder: which training its checkpoints are of
 NO_MEMORY = ("can't allocate memory", "not enough memory")  # as torch says it on a CPU
 NO_LIMIT = 1_000_000  # tokens; a base that states no context
@@ -306,7 +307,7 @@ def _build(
 
     from trainer import sft
 
-    bf16 = _wants_bf16(job.config.dtype)
+    bf16 = wants_bf16(job.config.dtype)
     frozen = (
         job.config.lora is not None
     )  # frozen weights need no float32 copy to add small steps to
@@ -318,10 +319,13 @@ def _build(
     )
     trainer = sft.StudentTrainer(model, tokenizer, data, args, log, job.config, records, features)
     trainer.add_callback(sft.Bookkeeper(trainer, job.config, job.on_progress))
+    if job.config.tensorboard:
+        trainer.add_callback(sft.tensorboard(job.out.with_name(f"{job.out.name}.tensorboard")))
     return trainer
 
 
-def _wants_bf16(dtype: str) -> bool:
+def wants_bf16(dtype: str) -> bool:
+    """Whether the arithmetic is in bfloat16, by the recipe's word or where the GPU has it."""
     import torch
 
     if dtype == "auto":
@@ -380,6 +384,8 @@ def _save_model(trainer: "StudentTrainer", chat: ChatFormat, folder: Path) -> No
     model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
     place = model.config._name_or_path
     if hasattr(model, "peft_config"):
+        if trainer.config.lora is not None and trainer.config.lora.keep:
+            _save_adapter(model, folder / ADAPTER_FOLDER)
         model = model.merge_and_unload()
     if hasattr(model, sft.PROJECTORS):
         delattr(model, sft.PROJECTORS)
@@ -391,6 +397,23 @@ def _save_model(trainer: "StudentTrainer", chat: ChatFormat, folder: Path) -> No
     model.generation_config.eos_token_id = list(stops) if len(stops) > 1 else stops[0]
     model.generation_config.pad_token_id = trainer.processing_class.pad_token_id
     model.save_pretrained(folder)
+
+
+def _save_adapter(model: Any, folder: Path) -> None:
+    """The adapters alone: what else PEFT saved with them is no part of the student."""
+    from peft.utils import save_and_load
+    from safetensors.torch import save_file
+
+    own = {
+        name: each.contiguous()
+        for name, each in save_and_load.get_peft_model_state_dict(model).items()
+        if "lora_" in name
+    }
+    (config,) = model.peft_config.values()
+    config.modules_to_save = config.exclude_modules = None
+    config.inference_mode = True
+    config.save_pretrained(folder)
+    save_file(own, folder / "adapter_model.safetensors", {"format": "pt"})
 
 
 def _record(

@@ -8,7 +8,7 @@ Imports torch; imported by `trainer.run` when training begins.
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import torch
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from transformers import PrinterCallback, TrainerCallback
+from transformers.integrations import TensorBoardCallback
 from trl import SFTConfig, SFTTrainer
 from trl.models.utils import _ForwardRedirection
 
@@ -26,6 +27,7 @@ from ledger.records import Records
 from trainer import checkpoints
 from trainer.config import StudentConfig
 from trainer.data import Collator, CurriculumSampler, Rows, TrainingData
+from trainer.errors import TensorBoardMissing
 from trainer.features import FeatureSource, States
 from trainer.head import StudentHead, keeps_apart
 from trainer.losslog import POINTS, LossLog, Window
@@ -76,7 +78,7 @@ class StudentTrainer(SFTTrainer):
         features: FeatureSource | None = None,
     ) -> None:
         self.data, self.log_file = data, log
-        self._config, self._features = config, features
+        self.config, self._features = config, features
         self._objective = Objective(config.logit.beta, config.logit.temperature)
         self._staging: Path | None = None
         packs = config.packing and keeps_apart(model)
@@ -167,7 +169,7 @@ class StudentTrainer(SFTTrainer):
             has_feature_N, feature_N = self._feature_losses(states, outputs, places)
         total = losses.total
         if states:
-            total = total + self._config.feature.weight * (feature_N @ feature_weights_N)
+            total = total + self.config.feature.weight * (feature_N @ feature_weights_N)
         with torch.no_grad():
             has_record_N = goal.kd_weights_N > 0
             each = [
@@ -240,7 +242,7 @@ class StudentTrainer(SFTTrainer):
                 own_n_D = outputs.hidden_states[pair.student].flatten(0, 1)[places_N[tokens_n]]
                 projected_n_E = projectors(own_n_D, found.teacher, number)
                 each_n = feature_loss(
-                    projected_n_E, taught_n_E.to(places_N.device), self._config.feature.loss
+                    projected_n_E, taught_n_E.to(places_N.device), self.config.feature.loss
                 )
                 losses_N = losses_N.index_add(0, tokens_n, each_n / len(pairs))
         return has_N, losses_N
@@ -253,7 +255,7 @@ class StudentTrainer(SFTTrainer):
     def begin(self, step: int) -> None:
         """Says after which step the training goes on."""
         if self._features is not None:
-            self._features.begin(step * self._config.batch_size * self._config.accumulate)
+            self._features.begin(step * self.config.batch_size * self.config.accumulate)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         return 0  # counting the parameters at every step costs more than the figure is worth
@@ -311,7 +313,9 @@ class Bookkeeper(TrainerCallback):
         held_out = self._measure(step, state.max_steps, control)
         last = last or control.should_training_stop
         if step % self.log.every == 0 or last or held_out:
-            self.log.write(step, self._rate, held_out)
+            line = self.log.write(step, self._rate, held_out)
+            if self.config.tensorboard:
+                self.trainer.log(_flat(line))
         if self.on_progress and (last or now - self._shown >= PROGRESS_S):
             self._shown = now
             self.on_progress(self._progress(state, now))
@@ -355,6 +359,29 @@ class Bookkeeper(TrainerCallback):
             elapsed_s=window.seconds,
             steps_per_s=(step - self._first) / max(now - self._began, 1e-9),
         )
+
+
+def tensorboard(folder: Path) -> TrainerCallback:
+    """What writes the log for TensorBoard. Raises TensorBoardMissing where its package is not there."""
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as error:
+        raise TensorBoardMissing(
+            "student.tensorboard is true, and the package that writes for it is not installed: "
+            "pip install 'tutelage[tensorboard]', or leave it out."
+        ) from error
+    return TensorBoardCallback(SummaryWriter(str(folder)))
+
+
+def _flat(line: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """A line of the log with its nested numbers by joined names."""
+    found: dict[str, float] = {}
+    for name, value in line.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{name}/")
+        elif name != "step":
+            found[prefix + name] = value
+    return found
 
 
 def count_steps(config: StudentConfig, positions: int) -> int:

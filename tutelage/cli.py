@@ -81,12 +81,21 @@ def check(recipe: RecipePath, as_json: AsJson = False) -> None:
 
 @app.command(epilog=_example("tutelage plan recipes/quickstart.yaml"))
 def plan(
-    recipe: RecipePath, seed: Seed = None, run: RunFolder = None, as_json: AsJson = False
+    recipe: RecipePath,
+    seed: Seed = None,
+    run: RunFolder = None,
+    measure: Annotated[
+        bool,
+        typer.Option(
+            "--measure", help="Train a few steps to tell time, memory and disk of the training."
+        ),
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show what a run would do, buy and spend, stage by stage; spends nothing."""
     from tutelage.planning import plan_recipe
 
-    planned = plan_recipe(recipe, seed=seed, run=run)
+    planned = plan_recipe(recipe, seed=seed, run=run, measure=measure)
     _show(planned.as_dict(), as_json, planned.lines)
 
 

@@ -22,7 +22,7 @@ from router.teachers.errors import CallError
 from router.teachers.protocol import Teacher
 from router.teachers.waiting import result_of
 from trainer.signals.alignment import Alignment, Foretold
-from trainer.signals.hard import ChatFormat, Encoded, Example
+from trainer.signals.hard import ChatFormat, Encoded, Example, TemplateError
 from trainer.signals.spelling import Piece, Spelling, UnknownSpelling
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def source_of(
             )
         try:
             return _asked_again(teacher, examples, learner)
-        except (CallError, UnknownSpelling) as error:
+        except (CallError, TemplateError, UnknownSpelling) as error:
             return str(error)
     answers = _answered_with(ledger, list(examples))
     if not answers:

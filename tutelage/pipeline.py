@@ -125,7 +125,7 @@ def _preflight(workspace: Workspace, stages: set[str], watch: Watch) -> None:
     refuse_unknown_budgets(workspace)
     refuse_unknown_routes(workspace)
     if "generate" in stages:
-        _ = workspace.baseline
+        _ = workspace.baseline_key
         refuse_small_pool(workspace)
     if "baseline" in stages and not _is_done(BASELINE, workspace):
         refuse_long_items(workspace)

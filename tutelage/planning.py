@@ -1,6 +1,6 @@
 """check and plan: what is wrong with a recipe, and what a run of it would do, buy and spend.
 
-Neither loads a model, calls a server, or writes anything.
+Neither calls a server or writes anything; a model is loaded by `plan --measure` alone.
 """
 
 from collections import Counter
@@ -110,7 +110,7 @@ def _warnings(workspace: Workspace) -> Iterator[str]:
             workspace.open_teacher(name).require_ready()
         except TutelageError as error:
             yield f"not ready yet: {error}"
-    for part in ("embedder", "baseline"):
+    for part in ("embedder", "baseline_key"):
         try:
             getattr(workspace, part)
         except TutelageError as error:
@@ -204,12 +204,16 @@ class Plan:
         ]
 
 
-def plan_recipe(path: Path, *, seed: int | None = None, run: str | None = None) -> Plan:
-    """What a run would do from here, stage by stage. Raises RecipeError or InputError."""
+def plan_recipe(
+    path: Path, *, seed: int | None = None, run: str | None = None, measure: bool = False
+) -> Plan:
+    """What a run would do from here, stage by stage. `measure` times a few training steps for it, which loads
+    the student's base. Raises RecipeError or InputError; with `measure` BadBase and OutOfMemory.
+    """
     from router.engine import together
 
     loaded = load_recipe(path, seed=seed, run=run)
-    planner = _Planner(Workspace.of(loaded))
+    planner = _Planner(Workspace.of(loaded), measure)
     stages = planner.stages()
     full = loaded.recipe.model_dump(mode="json", by_alias=True, exclude_none=True)
     full["teachers"] = {name: t.filled() for name, t in loaded.recipe.teachers.items()}
@@ -220,8 +224,8 @@ def plan_recipe(path: Path, *, seed: int | None = None, run: str | None = None) 
 class _Planner:
     """Walks the stages: while records fit they are done; from the first that does not, estimates."""
 
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
+    def __init__(self, workspace: Workspace, measure: bool) -> None:
+        self.workspace, self.measure = workspace, measure
         self.notes: list[str] = []
 
     def stages(self) -> list[StagePlan]:
@@ -357,9 +361,13 @@ class _Planner:
         samples = mix.total if mix.unit == "samples" else ceil(mix.total / FIRST_GUESS_TOKENS)
         steps = ceil(samples * student.epochs / (student.batch_size * student.accumulate))
         about = "" if mix.unit == "samples" else "about "
-        return StagePlan(
-            "train", "to do", f"{student.epochs} epochs, {about}{steps:,} steps on {student.base}"
-        )
+        what = f"{student.epochs} epochs, {about}{steps:,} steps on {student.base}"
+        if not self.measure:
+            return StagePlan("train", "to do", f"{what}; --measure tells time and memory")
+        from tutelage.forecasting import forecast_training
+
+        forecast = forecast_training(self.workspace, steps, int(samples))
+        return StagePlan("train", "to do", f"{what}; {forecast}")
 
     def _evaluate(self) -> StagePlan:
         from router.engine import Request

@@ -1,11 +1,12 @@
 """Where prompts come from: JSON lines files, and `reasoning-gym`'s task families.
 
 A file's line is an object with `prompt` (a text) or `messages`, and perhaps `tools`, `reference`,
-`task`, `meta` and `json_schema`. Reading is strict: a line that cannot be used stops the run before anything is
-bought, unless the recipe says `on_bad_row: skip`, which counts them.
+`task`, `meta`, `json_schema` and `weight` (of its samples in training). Reading is strict: a line that cannot
+be used stops the run before anything is bought, unless the recipe says `on_bad_row: skip`, which counts them.
 """
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,7 +32,8 @@ class PromptSource(Section):
     file: str | None = Field(
         None,
         description="JSON lines file, relative to the recipe: `prompt` or `messages`; optional "
-        "`reference`, `task`, `meta`, `tools`, `json_schema`.",
+        "`reference`, `task`, `meta`, `tools`, `json_schema`, and `weight`, by which the training "
+        "multiplies the loss of its samples.",
     )
     reasoning_gym: str | None = Field(
         None, description="Name of a `reasoning-gym` family, which generates prompts by the seed."
@@ -179,7 +181,14 @@ def _item(line: bytes, source: str, licence: str) -> Item:
     if reference is not None and not isinstance(reference, str):
         reference = json.dumps(reference, ensure_ascii=False)
     _refuse_surrogates(row)
-    return Item(prompt, source, licence, task, reference, meta)
+    return Item(prompt, source, licence, task, reference, meta, _weight(row))
+
+
+def _weight(row: dict[str, Any]) -> float:
+    weight = row.get("weight", 1.0)
+    if type(weight) not in (int, float) or not 0 < weight < math.inf:
+        raise ValueError(f"`weight` must be a number above 0, not {weight!r:.60}")
+    return float(weight)
 
 
 def _tools(row: dict[str, Any]) -> tuple[dict[str, Any], ...] | None:

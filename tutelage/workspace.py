@@ -153,23 +153,40 @@ class Workspace:
         return sampling_of(self.recipe.generate)
 
     @cached_property
+    def _start(self) -> tuple[str, str | None]:
+        """Where the student's base is, and, where its weights are cut or drawn, by what they are known."""
+        from trainer.base import find_base, revision
+        from trainer.shaping import is_shaped
+
+        student = self.recipe.student
+        place = find_base(student.base, self.base)
+        if not is_shaped(student, place):
+            return place, None
+        return place, content_key(
+            [revision(place), student.layers, student.shape, self.recipe.seed]
+        )
+
+    @property
+    def baseline_key(self) -> str:
+        """Which model the student starts from. Makes no weights. Raises BadBase or TeacherUnavailable."""
+        return self._start[1] or self.baseline.key
+
+    @cached_property
     def baseline(self) -> "LocalTeacher":
-        """The student's base, as something that answers. Raises BadBase or TeacherUnavailable."""
+        """The student before training, as something that answers; weights that are cut or drawn are made.
+
+        Raises BadBase or TeacherUnavailable.
+        """
         from router.teachers.opening import find_model, open_local
-        from trainer.base import find_base, lent_template, revision
+        from trainer.base import lent_template
         from trainer.shaping import starting_weights
 
-        student, seed = self.recipe.student, self.recipe.seed
-        settings = [
-            revision(find_base(student.base, self.base)),
-            student.layers,
-            student.shape,
-            seed,
-        ]
-        made = self.folder / "base" / content_key(settings)[:12]
-        place = starting_weights(student, self.base, made, seed)
-        found = str(Path(place).resolve()) if Path(place).is_dir() else place
-        folder = find_model("student.base", found, self.base)
+        student, (_, made) = self.recipe.student, self._start
+        place = student.base
+        if made is not None:
+            into = (self.folder / "base" / made[:12]).resolve()
+            place = starting_weights(student, self.base, into, self.recipe.seed)
+        folder = find_model("student.base", place, self.base)
         return open_local(
             BASELINE_NAME,
             folder,

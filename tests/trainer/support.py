@@ -81,6 +81,7 @@ def make_rows(count: int) -> list[dict[str, Any]]:
                 "completion": [{"role": "assistant", "content": word[::-1]}],
                 "tools": None,
                 "tokens": len(word) + 1,
+                "weight": 1.0,
             }
         )
     return sorted(rows, key=lambda row: row["sample"])

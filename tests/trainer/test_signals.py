@@ -197,6 +197,24 @@ def test_a_weight_for_a_task_that_is_not_there_is_told(folder: Path) -> None:
         run(folder, "weighed", weights={"maths": 2.0})
 
 
+@pytest.mark.parametrize("kind", ["hard", "mixed"])
+def test_a_samples_weight_multiplies_its_loss_by_each_signal(folder: Path, kind: str) -> None:
+    from ledger.mixes import read_manifest
+    from tests.trainer.support import make_mix, make_rows
+
+    one, _ = first_step(folder, f"light-{kind}", kind)
+    rows = [{**row, "weight": 3.0} for row in make_rows(120)]
+    heavy = folder / "heavy"
+    if not heavy.exists():
+        make_mix(heavy / "mix", rows)
+        for name in ("base", "records", "ann", "bob"):
+            if (folder / name).exists():
+                (heavy / name).symlink_to(folder / name)
+    assert read_manifest(heavy / "mix").plan_sha == read_manifest(folder / "mix").plan_sha
+    three, _ = first_step(heavy, f"heavy-{kind}", kind)
+    assert three == pytest.approx(3 * one, rel=1e-5)
+
+
 def test_a_task_that_counts_twice_has_twice_the_loss(folder: Path) -> None:
     one, _ = first_step(folder, "once", "hard")
     two, _ = first_step(folder, "twice", "hard", weights={"spell": 2.0})

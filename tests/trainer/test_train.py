@@ -12,7 +12,7 @@ from tests.trainer.stopping import Stopped, kill_when, stop_at, without_times
 from tests.trainer.support import character_tokenizer, make_base
 from tests.trainer.training_child import run
 from trainer.base import count_tokens, load_model, open_tokenizer
-from trainer.errors import BadBase, Diverged, StudentExists
+from trainer.errors import BadBase, Diverged, StudentExists, TensorBoardMissing
 from trainer.losslog import read_log
 
 
@@ -195,6 +195,55 @@ def test_adapters_are_merged_and_resume_exactly(folder, new_ledger):
     assert not list(one.path.glob("adapter*"))
     lines = read_log(one.log)
     assert lines[-1]["loss"] < lines[0]["loss"]
+
+
+def test_adapters_are_kept_by_themselves_where_the_recipe_says_so(folder, new_ledger):
+    """Adapters beside the base answer like the merged student; what learns beside them is not among them."""
+    import torch
+    from peft import PeftModel
+    from safetensors.torch import load_file
+
+    from tests.trainer.signals import teachers
+
+    new_ledger("kept-adapters")
+    student = run(
+        folder,
+        "kept-adapters",
+        features=teachers(folder),
+        signal="feature",
+        lora={"rank": 4, "keep": True},
+        learning_rate=1e-2,
+        epochs=1,
+    )
+    names = load_file(student.path / "adapter/adapter_model.safetensors").keys()
+    assert all("lora_" in name for name in names)
+    base = load_model(str(folder / "base"), torch.float32)
+    both = PeftModel.from_pretrained(base, student.path / "adapter").eval()
+    merged = load_model(str(student.path), torch.float32).eval()
+    ids = torch.arange(3, 40)[None]
+    assert torch.allclose(both(ids).logits, merged(ids).logits, atol=1e-4)
+
+
+def test_the_log_is_written_for_tensorboard(folder, new_ledger, monkeypatch):
+    from tensorboardX.proto.event_pb2 import Event
+
+    new_ledger("boarded")
+    student = run(folder, "boarded", tensorboard=True, epochs=1)
+    (path,) = (folder / "boarded.tensorboard").glob("events*")
+    data = path.read_bytes()
+    found: dict[tuple[int, str], float] = {}
+    while data:  # length, its check sum, the event, its check sum
+        size = int.from_bytes(data[:8], "little")
+        event = Event.FromString(data[12 : 12 + size])
+        found |= {(event.step, value.tag): value.simple_value for value in event.summary.value}
+        data = data[16 + size :]
+    lines = read_log(student.log)
+    for line in lines:
+        assert found[line["step"], "train/loss"] == pytest.approx(line["loss"], rel=1e-5)
+    assert (lines[-1]["step"], "train/teachers/ann/share") in found
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(TensorBoardMissing, match="pip install"):
+        run(folder, "unboarded", tensorboard=True)
 
 
 def test_a_training_that_diverges_stops_with_what_to_try(folder):

@@ -22,7 +22,7 @@ def _capture_inputs(workspace: Workspace) -> Any:
         return {"logit": False}
     return {
         "mix": workspace.outputs["mix"]["lock_sha"],
-        "base": workspace.baseline.key,
+        "base": workspace.baseline_key,
         "teachers": {name: teacher.key for name, teacher in workspace.teachers.items()},
         "top_k": student.logit.top_k,
         "temperature": student.logit.temperature,

@@ -94,7 +94,7 @@ def refuse_layers(workspace: Workspace) -> None:
 
 
 def _baseline_inputs(workspace: Workspace) -> Any:
-    return {**_test_inputs(workspace), "base": workspace.baseline.key}
+    return {**_test_inputs(workspace), "base": workspace.baseline_key}
 
 
 def _baseline(workspace: Workspace, watch: Watch) -> Output:
@@ -129,7 +129,7 @@ def training_inputs(workspace: Workspace, student: "StudentConfig") -> dict[str,
         "mix": workspace.outputs["mix"]["lock_sha"],
         "plan": workspace.outputs["mix"]["plan_sha"],
         "student": student.model_dump(mode="json", exclude=NOT_LEARNT),
-        "base": workspace.baseline.key,
+        "base": workspace.baseline_key,
         "seed": workspace.recipe.seed,
         "records": workspace.outputs["capture"].get("sha"),
         "states": _states_of(workspace),

@@ -124,6 +124,7 @@ def candidates(workspace: Workspace, taken: dict[str, int]) -> "list[Candidate]"
             tools=_tools(item),
             score=workspace.graded.get(answer.sample_key),
             strength=strengths[request.teacher].get(request.task, {}).get("mean", 0.0),
+            weight=item.weight,
         )
         for (item, request, answer), count in zip(kept, tokens, strict=True)
     ]
@@ -261,7 +262,7 @@ def _generate_inputs(workspace: Workspace) -> Any:
             workspace.recipe.generate.n,
         ],
         "mix": workspace.recipe.mix.model_dump(mode="json"),
-        "student": workspace.baseline.key,
+        "student": workspace.baseline_key,
         "seed": workspace.recipe.seed,
     }
 
@@ -406,6 +407,7 @@ def _mix_inputs(workspace: Workspace) -> Any:
         "mix": workspace.recipe.mix.model_dump(mode="json"),
         "licences": {name: t.licence for name, t in sorted(workspace.recipe.teachers.items())},
         "sources": [[s.name, s.licence] for s in workspace.recipe.prompts],
+        "weights": {i.prompt.key: i.weight for i in workspace.pools.train if i.weight != 1.0},
         "seed": workspace.recipe.seed,
     }
 

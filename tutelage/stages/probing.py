@@ -46,7 +46,7 @@ def _probe_inputs(workspace: Workspace) -> Any:
         "route": workspace.recipe.route.model_dump(
             mode="json", include={"confidence", "alpha", "objective", "policy", "to", "guard"}
         ),
-        "student": workspace.baseline.key if _learnable(workspace) else None,
+        "student": workspace.baseline_key if _learnable(workspace) else None,
         "allocation": [probes.allocation, probes.max_calls],
         "embedder": workspace.embedder.key if probes.allocation == "sequential" else None,
         "seed": workspace.recipe.seed,

@@ -13,6 +13,7 @@ from tutelage.report.data import (
     FilterWord,
     Flow,
     Licence,
+    LossPart,
     Mix,
     MixCell,
     MixPosition,
@@ -20,6 +21,7 @@ from tutelage.report.data import (
     Neighbour,
     Point,
     ReportData,
+    SizePoint,
     Speed,
     StageStart,
     StageTime,
@@ -192,7 +194,14 @@ def mix() -> Mix:
 
 def training() -> Training:
     starts = (StageStart("basics", 0), StageStart("all", 1111))
-    return Training("quickstart/base", "hard", 3703, 128.4, loss(), starts)
+    held_out = ((1000, 0.41), (2000, 0.12), (3703, 0.14))
+    parts = (
+        LossPart("task", "chain_sum", None, 0.03, 0.01, 0.2, 0.05),
+        LossPart("teacher", "speller", 0.24, 0.01, None, None, None),
+    )
+    return Training(
+        "quickstart/base", "hard + logit", 3703, 128.4, loss(), starts, held_out, 2000, parts
+    )
 
 
 def report() -> ReportData:
@@ -228,6 +237,21 @@ def report() -> ReportData:
             Speed("adder", "teacher", 2098, 613, 0.9, 0.0),
             Speed("decoder", "teacher", 2150, 612, 0.9, 0.0),
             Speed("generalist", "teacher", 2133, 611, 0.9, 0.0),
+        ),
+        sizes=(
+            SizePoint(
+                "small", "student", wilson(0.62, 900), "no", 71_000, 62.0, 5400, 2.5, 598, 0.3
+            ),
+            SizePoint(
+                "student", "student", wilson(0.97, 900), "yes", 232_000, 128.4, 2140, 1, 612, 0.9
+            ),
+            SizePoint(
+                "large", "student", wilson(0.98, 900), "yes", 770_000, 310.0, 1400, 0.65, 640, 3.0
+            ),
+            SizePoint(
+                "speller", "teacher", wilson(0.995, 300), None, None, None, 2122, 0.99, 611, 0.9
+            ),
+            SizePoint("far", "teacher", wilson(0.9, 300)),
         ),
         speed_note="64 prompts, up to 24 tokens each, batches of 32, 2 CPU cores; "
         "medians of 3 interleaved repeats.",
