@@ -67,17 +67,7 @@ def read_data(
     import numpy as np
     import pyarrow.parquet as pq
 
-    columns = [
-        "sample",
-        "prompt_key",
-        "task",
-        "teacher",
-        "licence",
-        "prompt",
-        "completion",
-        "tools",
-    ]
-    table = pq.read_table(folder / SAMPLES, columns=columns)
+    table = pq.read_table(folder / SAMPLES)
     if table.num_rows == 0:
         raise NothingToTrain("the mix holds no sample: check `mix.total`, its shares and filters.")
     encoded = []

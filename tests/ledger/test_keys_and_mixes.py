@@ -60,7 +60,7 @@ def make_mix(folder: Path) -> None:
         {
             "sample": list("abcd"), "prompt_key": list("abcd"), "task": ["t"] * 4,
             "teacher": ["x"] * 4, "licence": ["MIT"] * 4, "prompt": chat, "completion": chat,
-            "tools": [None] * 4, "tokens": [1, 2, 3, 4],
+            "tools": [None] * 4, "tokens": [1, 2, 3, 4], "weight": [1.0] * 4,
         },
         schema=samples_schema(),
     )  # fmt: skip

@@ -33,6 +33,8 @@ def pools_of(path: Path, **overrides: Any) -> Pools:
         (b'{"messages": [{"role": "assistant", "content": "x"}]}', "where an answer is due"),
         (b'{"prompt": "x", "task": 3}', "`task` must be"),
         (b'{"prompt": "x", "meta": [1]}', "`meta` must be"),
+        (b'{"prompt": "x", "weight": 0}', "`weight` must be a number above 0"),
+        (b'{"prompt": "x", "weight": true}', "`weight` must be a number above 0"),
         (b'{"prompt": "x", "tools": 5}', "`tools` must be a list of objects"),
         (b'{"prompt": "x", "tools": "abc"}', "`tools` must be a list of objects"),
         (b'{"prompt": "x", "tools": ["abc"]}', "`tools` must be a list of objects"),
