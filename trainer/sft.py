@@ -452,7 +452,7 @@ def lora(config: StudentConfig, keep: str | None) -> Any:
 def _projectors(
     model: Any, features: FeatureSource, config: StudentConfig, seed: int
 ) -> Projectors:
-    """In the weights' precision, where the student is frozen in another."""
+    """One for each teacher and pair of layers, in float32 whatever the student is kept in."""
     width = model.config.get_text_config().hidden_size
     widths = [teacher.width for teacher in features.teachers]
     pairs = len(config.feature.layers)

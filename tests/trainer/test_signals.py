@@ -133,6 +133,26 @@ def test_a_student_with_adapters_learns_features_and_is_saved_without_projectors
     assert other.weights_sha == one.weights_sha
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dtype": "bfloat16"},
+        {"lora": {"rank": 4}},
+        {"lora": {"rank": 4}, "dtype": "bfloat16", "recompute": True},
+    ],
+    ids=lambda changes: "-".join(changes),
+)
+def test_every_signal_learns_in_half_precision_and_by_adapters(
+    folder: Path, new_ledger: Any, kind: str, changes: dict[str, Any]
+) -> None:
+    name = f"{kind}-{'-'.join(changes)}"
+    new_ledger(name)
+    options = {**given(folder, kind), **changes, "epochs": 3, "learning_rate": 1e-2}
+    lines = read_log(run(folder, name, **options).log)
+    assert lines[-1]["loss"] < 0.99 * lines[0]["loss"]
+
+
 def test_projectors_are_trained_under_adapters(folder: Path, monkeypatch: Any) -> None:
     """PEFT freezes whatever is not named; a frozen projector would hide behind a falling loss."""
     from trainer import sft
