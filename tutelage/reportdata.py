@@ -211,25 +211,29 @@ def _training(workspace: Workspace) -> Training:
         ),
         held_out=tuple((line["step"], line["held_out"]["loss"]) for line in measured),
         kept_step=trained["kept_step"] if measured else None,
-        parts=_loss_parts(log[-1], measured[-1]["held_out"] if measured else {}),
+        parts=_loss_parts(log, measured[-1]["held_out"] if measured else {}),
     )
 
 
-def _loss_parts(line: dict[str, Any], held_out: dict[str, Any]) -> tuple[LossPart, ...]:
-    """The last line of a training's log, by task and by teacher."""
-    return tuple(
-        LossPart(
-            kind,
-            name,
-            part.get("share"),
-            part.get("ce"),
-            part.get("kd"),
-            part.get("feature"),
-            held_out.get(f"{kind}s", {}).get(name, {}).get("ce"),
-        )
-        for kind in KINDS
-        for name, part in line.get(f"{kind}s", {}).items()
-    )
+def _loss_parts(log: list[dict[str, Any]], held_out: dict[str, Any]) -> tuple[LossPart, ...]:
+    """By task and by teacher the losses of the last line that has them, and the mean share of the tokens."""
+    found = []
+    for kind in KINDS:
+        last = {name: part for line in log for name, part in line.get(f"{kind}s", {}).items()}
+        for name, part in sorted(last.items()):
+            shares = [line.get(f"{kind}s", {}).get(name, {}).get("share", 0.0) for line in log]
+            found.append(
+                LossPart(
+                    kind,
+                    name,
+                    sum(shares) / len(log) if kind == "teacher" else None,
+                    part.get("ce"),
+                    part.get("kd"),
+                    part.get("feature"),
+                    held_out.get(f"{kind}s", {}).get(name, {}).get("ce"),
+                )
+            )
+    return tuple(found)
 
 
 def _sizes(workspace: Workspace) -> tuple[SizePoint, ...]:

@@ -146,7 +146,7 @@ def test_a_student_with_adapters_learns_features_and_is_saved_without_projectors
 def test_every_signal_learns_in_half_precision_and_by_adapters(
     folder: Path, new_ledger: Any, kind: str, changes: dict[str, Any]
 ) -> None:
-    name = f"{kind}-{'-'.join(changes)}"
+    name = f"learns-{kind}-{'-'.join(changes)}"
     new_ledger(name)
     options = {**given(folder, kind), **changes, "epochs": 3, "learning_rate": 1e-2}
     lines = read_log(run(folder, name, **options).log)

@@ -52,7 +52,7 @@ def test_every_mixed_sample_has_its_teachers_distributions(home: Path) -> None:
 
 def test_the_ledger_says_by_which_signal_the_student_learnt(home: Path) -> None:
     ((settings,),) = Ledger(home / "runs/ledger").rows("SELECT settings FROM student_run")
-    assert json.loads(settings)["signal"] == "logit"
+    assert json.loads(settings)["signal"] == ["logit"]
 
 
 def test_captured_files_stay_and_lost_ones_come_again(home: Path) -> None:

@@ -301,7 +301,14 @@ def test_a_text_is_foretold_by_the_server_that_is_started_for_it(make: Make) -> 
     """Ids from the vocabulary's size on are left out, and so are places beyond the context."""
     teacher = make("a", context=5)
     rows: list[tuple[list[int], int]] = [([3, 9, 4], 1), ([1, 2, 3, 4, 5, 6], 2), ([7], 1)]
-    found = asyncio.run(teacher.top_k(rows, 2, 10, 1.0))
+
+    async def ask() -> Any:
+        try:
+            return await teacher.top_k(rows, 2, 10, 1.0)
+        finally:
+            await teacher.close()
+
+    found = asyncio.run(ask())
     assert [ids.tolist() for ids, _ in found] == [[[9, 0], [4, 5]], [[3, 4], [4, 5]], []]
     assert found[0][1] == pytest.approx(np.array([[0.75, 0.0], [0.75, 0.25]]))
 
