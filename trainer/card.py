@@ -23,6 +23,7 @@ def write_card(
     run: str,
     key: str,
     seed: int,
+    origin: str | None,
 ) -> None:
     """Writes the card: base, mix lock, teachers with licences and samples, settings."""
     counts = Counter(data.teachers[row] for row in data.order.tolist())
@@ -46,6 +47,8 @@ def write_card(
         f"| mix lock (SHA-256) | `{manifest.lock_sha}` |",
         f"| mix plan | `{manifest.plan_sha}` |",
         f"| base | `{_cell(config.base)}`, licence {_cell(config.licence or 'unknown')} |",
+        *([f"| starts from | {origin} |"] if origin else []),
+        *([f"| held out | {len(data.held)} samples |"] if len(data.held) else []),
         f"| stages (samples) | {', '.join(stages)} |",
         f"| samples trained | {len(data.order)} ({len(data.times())} distinct) |",
         f"| left out as too long | {len(data.skipped)} |",

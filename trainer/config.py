@@ -204,7 +204,7 @@ class StudentConfig(_Shaped):
     hold_out: float = Field(
         default=0.0,
         ge=0,
-        lt=1,
+        le=0.5,
         description="Part of the mix's prompts that the student is measured on while it trains, and does "
         "not learn from. With it, the weights are kept that had the least loss there.",
     )

@@ -1,6 +1,6 @@
 """Teachers' hidden states at the places of a training, for the signal `feature`.
 
-    source = FeatureSource(data, examples, chat, {"ann": teacher}, layers=[-1], student_depth=4, batch=16)
+    source = FeatureSource(data, examples, chat, teachers, layers=[-1], student_depth=4, block=16)
     for states in source.of(rows): ...        # of each teacher in a batch: which trained tokens, their states
 
 A teacher reads the sample as it was asked, through its own template and tokenizer; its states count at the
@@ -93,9 +93,11 @@ class FeatureSource:
         teachers: FeatureTeachers,
         layers: Sequence[int | list[int]],
         student_depth: int,
-        batch_size: int,
+        block: int,
     ) -> None:
-        """`examples` are the mix's, by teacher and sample. Raises NoSuchLayer."""
+        """`examples` are the mix's, by teacher and sample; `block` positions' states are made at once. Raises
+        NoSuchLayer.
+        """
         self.data = data
         self.names = sorted(teachers.by_name.keys() & examples.keys())
         self.teachers = [teachers.by_name[name] for name in self.names]
@@ -103,7 +105,7 @@ class FeatureSource:
             layer_pairs(layers, student_depth, teacher.depth, name)
             for name, teacher in zip(self.names, self.teachers, strict=True)
         ]
-        self.block = batch_size * (1 if teachers.together else BLOCK_BATCHES)
+        self.block = block
         self.reasons: dict[str, str] = {}  # why a teacher gives no states
         self._lengths = (data.offsets[1:] - data.offsets[:-1] - data.starts).tolist()
         self._met: dict[int, _Met] = {}

@@ -28,14 +28,14 @@ from ledger.records import (
 from ledger.store import Ledger
 from ledger.topk import TopKFormat
 from trainer import checkpoints
-from trainer.base import load_model, open_tokenizer, quiet, revision, text_config
+from trainer.base import find_base, load_model, open_tokenizer, quiet, revision, text_config
 from trainer.card import write_card
 from trainer.config import LogitConfig, StudentConfig
 from trainer.data import TrainingData, examples_by_teacher, read_data, require_aligned
 from trainer.errors import FeaturesMissing, OutOfMemory, StudentExists, UnknownTask
-from trainer.features import NOBODY, FeatureSource, FeatureTeachers
+from trainer.features import BLOCK_BATCHES, NOBODY, FeatureSource, FeatureTeachers
 from trainer.losslog import LOG_NAME, LossLog, Window
-from trainer.shaping import starting_weights
+from trainer.shaping import origin, starting_weights
 from trainer.signals.hard import ChatFormat
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ OnProgress = Callable[["TrainProgress"], None]
 RECORD_NAME = "training.json"  # in the student's folder: what `train` returned for it
 ADAPTER_FOLDER = "adapter"  # in the student's folder: the adapters by themselves
 IDENTITY_NAME = "identity.json"  # in the working folder: which training its checkpoints are of
+BLOCK_NAME = "block"  # in the working folder: positions whose hidden states are made at once
 NO_MEMORY = ("can't allocate memory", "not enough memory")  # as torch says it on a CPU
 NO_LIMIT = 1_000_000  # tokens; a base that states no context
 
@@ -59,7 +60,7 @@ class StudentRun:
     steps: int
     log: Path
     tokens: int  # trained tokens, repeats and epochs included
-    samples: int  # trained positions, likewise
+    samples: int  # positions that the kept weights were trained on, likewise
     skipped: int  # distinct samples left out as too long
     kept_step: int  # after which the weights were as they are
     parameters: int
@@ -70,6 +71,7 @@ class _Job:
     config: StudentConfig
     mix: Path
     out: Path
+    base_dir: Path
     base: str
     manifest: Manifest
     seed: int
@@ -124,6 +126,7 @@ def train(
         config,
         mix_folder,
         out_folder,
+        base_dir,
         base,
         manifest,
         seed,
@@ -174,6 +177,10 @@ def _fit(
     job: _Job, tokenizer: Any, chat: ChatFormat, data: TrainingData, teachers: Mapping[str, str]
 ) -> StudentRun:
     _open_work(job)
+    if told := origin(job.config, find_base(job.config.base, job.base_dir)):
+        job.note(f"the student starts from {told}")
+    if len(data.held):
+        job.note(f"{len(data.held):,} of {len(data.keys):,} samples are held out")
     if data.skipped:
         job.note(f"{len(data.skipped)} samples are too long for the student and are left out")
     _check_weights(job, data)
@@ -181,15 +188,24 @@ def _fit(
     features = _open_features(job, chat, data)
     with quiet():
         trainer = _build(job, tokenizer, data, records, features)
-        newest = checkpoints.newest(job.work / "checkpoints", job.note)
+        newest = _last_checkpoint(job)
         _train_from(job, trainer, newest)
-        data = data.until(trainer.state.global_step * job.config.batch_size * job.config.accumulate)
+        kept = trainer.log_file.window.best_step or trainer.state.global_step
+        data = data.until(kept * job.config.batch_size * job.config.accumulate)
         final = job.work / "student"
         shutil.rmtree(final, ignore_errors=True)
         _save_model(trainer, chat, final)
     tokenizer.save_pretrained(final)
     write_card(
-        final, job.config, job.manifest, data, teachers, run=job.run, key=job.key, seed=job.seed
+        final,
+        job.config,
+        job.manifest,
+        data,
+        teachers,
+        run=job.run,
+        key=job.key,
+        seed=job.seed,
+        origin=origin(job.config, find_base(job.config.base, job.base_dir)),
     )
     shutil.copyfile(trainer.log_file.path, final / LOG_NAME)
     student = StudentRun(
@@ -202,7 +218,7 @@ def _fit(
         samples=len(data.order),
         skipped=len(data.skipped),
         parameters=_count_parameters(trainer),
-        kept_step=trainer.log_file.window.best_step or trainer.state.global_step,
+        kept_step=kept,
     )
     record = {k: v for k, v in asdict(student).items() if k not in ("path", "log")}
     record["identity"] = job.identity
@@ -269,7 +285,7 @@ def _open_features(job: _Job, chat: ChatFormat, data: TrainingData) -> FeatureSo
         job.features,
         job.config.feature.layers,
         text_config(job.base).num_hidden_layers,
-        job.config.batch_size,
+        _block(job, job.features.together),
     )
     for name, why in source.reasons.items():
         job.note(f"no hidden states of {name}: {why}")
@@ -279,6 +295,33 @@ def _open_features(job: _Job, chat: ChatFormat, data: TrainingData) -> FeatureSo
     if not job.features.together:
         job.note("the teachers do not fit into memory together, and take turns")
     return source
+
+
+def _block(job: _Job, together: bool) -> int:
+    """Positions whose states are made at once: as when the training began, since sums depend on it."""
+    path = job.work / BLOCK_NAME
+    if not path.exists():
+        batches = 1 if together else BLOCK_BATCHES
+        write_atomically(path, str(batches * job.config.batch_size).encode())
+    return int(path.read_text())
+
+
+def _last_checkpoint(job: _Job) -> Path | None:
+    """The newest whole checkpoint; none where the best weights that it speaks of are gone."""
+    from safetensors import SafetensorError, safe_open
+
+    from trainer import sft
+
+    newest = checkpoints.newest(job.work / "checkpoints", job.note)
+    if newest is None or not json.loads((newest / sft.WINDOW_NAME).read_text())["best_step"]:
+        return newest
+    try:
+        with safe_open(job.work / sft.BEST_NAME, "pt"):
+            return newest
+    except (OSError, SafetensorError):
+        job.note("the best weights so far are gone or damaged: training begins anew")
+        shutil.rmtree(job.work / "checkpoints")
+        return None
 
 
 def _check_weights(job: _Job, data: TrainingData) -> None:

@@ -37,34 +37,83 @@ def starting_weights(config: StudentConfig, base_dir: Path, folder: Path, seed: 
 
 
 def is_shaped(config: StudentConfig, base: str) -> bool:
-    """Whether the student starts from other weights than the base's: it has none, or is cut or reshaped."""
+    """Whether the student starts from other weights than the base's: it has none, or is cut or reshaped.
+
+    Raises BadBase for a base whose weights are pickled.
+    """
     if config.layers is not None or config.shape is not None:
         return True
-    return Path(base).is_dir() and not any(Path(base).glob("*.safetensors"))
+    if _has_weights(base):
+        return False
+    if pickled := sorted(path.name for path in Path(base).glob("*.bin")):
+        raise BadBase(
+            f"student.base {config.base!r} has its weights in {pickled[0]}, and only safetensors are loaded: "
+            "convert them with `save_pretrained`."
+        )
+    return True
+
+
+def refuse_shape(config: StudentConfig, base_dir: Path) -> None:
+    """Raises BadBase where `layers` or `shape` does not go with the base. Loads no weights."""
+    base = find_base(config.base, base_dir)
+    if config.layers is not None:
+        _refuse_layers(config, base)
+    if config.shape is not None:
+        _shape_of(config, base)
+
+
+def _refuse_layers(config: StudentConfig, base: str) -> None:
+    depth = text_config(base).num_hidden_layers
+    if not _has_weights(base):
+        raise BadBase(
+            f"student.layers keeps layers of {config.base}, which has no weights (*.safetensors): say its "
+            "size by `student.shape`, or give a base with weights."
+        )
+    if not 1 <= (config.layers or 0) <= depth:
+        raise BadBase(
+            f"student.layers is {config.layers}, and {config.base} has {depth} layers: keep 1 to {depth}, or "
+            "grow it by `student.shape: {num_hidden_layers: …}`, which draws new weights."
+        )
+
+
+def _has_weights(base: str) -> bool:
+    return not Path(base).is_dir() or any(Path(base).glob("*.safetensors"))
+
+
+def _shape_of(config: StudentConfig, base: str) -> Any:
+    """The base's config with the numbers that are other ones."""
+    from transformers import AutoConfig
+
+    shape = AutoConfig.from_pretrained(base, **LOCAL_AND_NO_CODE)
+    known = {name for name, old in shape.to_dict().items() if type(old) is int} - {"vocab_size"}
+    for name, value in (config.shape or {}).items():
+        if name not in known or value < 1:
+            raise BadBase(
+                f"student.shape has {name}: {value}, which is no size of {config.base}'s config.json to set; "
+                f"numbers from 1 may be set for {', '.join(sorted(known))}."
+            )
+    try:
+        _reshape(shape, config.shape or {})
+        if hasattr(shape, "validate"):
+            shape.validate()
+    except Exception as error:  # every architecture checks its numbers in its own way
+        told = str(error).strip().splitlines()[-1].strip()
+        raise BadBase(f"student.shape {config.shape} makes no model: {told}") from error
+    return shape
 
 
 def _draw(config: StudentConfig, base: str, seed: int) -> Any:
     """A model of the base's kind, in the shape asked for, with weights drawn by the seed."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    shape = AutoConfig.from_pretrained(base, **LOCAL_AND_NO_CODE)
-    numbers = [name for name, old in shape.to_dict().items() if type(old) is int]
-    if unknown := [name for name in config.shape or {} if name not in numbers]:
-        raise BadBase(
-            f"student.shape names {unknown[0]!r}, which is no number of {config.base}'s config.json; there "
-            f"are {', '.join(sorted(numbers))}."
-        )
+    shape = _shape_of(config, base)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            _reshape(shape, config.shape or {})
-            if hasattr(shape, "validate"):
-                shape.validate()
             return AutoModelForCausalLM.from_config(shape, dtype=torch.float32)
         except Exception as error:  # every architecture checks its numbers in its own way
-            told = str(error).strip().splitlines()[-1].strip()
-            raise BadBase(f"student.shape {config.shape} makes no model: {told}") from error
+            raise BadBase(f"student.shape {config.shape} makes no model: {error}") from error
 
 
 def _reshape(shape: Any, numbers: Mapping[str, int]) -> None:
@@ -77,6 +126,13 @@ def _reshape(shape: Any, numbers: Mapping[str, int]) -> None:
         shape.head_dim = shape.hidden_size // shape.num_attention_heads
 
 
+def origin(config: StudentConfig, base: str) -> str | None:
+    """What the student starts from, in words, where that is not the base as it is."""
+    if config.layers is not None:
+        return f"{config.layers} of the base's layers"
+    return "weights drawn by the seed" if is_shaped(config, base) else None
+
+
 def _cut(config: StudentConfig, base: str) -> Any:
     """The base with some of its layers: evenly spaced, the first and the last among them."""
     import torch
@@ -84,11 +140,7 @@ def _cut(config: StudentConfig, base: str) -> Any:
 
     depth, kept = text_config(base).num_hidden_layers, config.layers
     assert kept is not None
-    if not 1 <= kept <= depth:
-        raise BadBase(
-            f"student.layers is {kept}, and {config.base} has {depth} layers: keep 1 to {depth}, or grow it by "
-            "`student.shape: {num_hidden_layers: …}`, which draws new weights."
-        )
+    _refuse_layers(config, base)
     numbers = [round(i * (depth - 1) / max(kept - 1, 1)) for i in range(kept)]
     model = load_model(base, torch.float32)
     inner = next(

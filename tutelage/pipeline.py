@@ -10,8 +10,13 @@ from ledger.keys import content_key, now_us
 from tutelage.recipe import load_recipe
 from tutelage.runfolder import begin, came_through, refuse_unwritable
 from tutelage.stages import STAGES, Stage
-from tutelage.stages.learning import BASELINE, refuse_layers, refuse_long_items
-from tutelage.stages.making import refuse_small_pool, refuse_unknown_budgets, refuse_unknown_routes
+from tutelage.stages.learning import BASELINE, refuse_layers, refuse_long_items, refuse_shapes
+from tutelage.stages.making import (
+    refuse_small_pool,
+    refuse_unknown_budgets,
+    refuse_unknown_routes,
+    refuse_unknown_weights,
+)
 from tutelage.stages.probing import PROBE
 from tutelage.watch import Watch
 from tutelage.workspace import Workspace, recorded
@@ -124,6 +129,8 @@ def _preflight(workspace: Workspace, stages: set[str], watch: Watch) -> None:
                 teacher.require_ready()
     refuse_unknown_budgets(workspace)
     refuse_unknown_routes(workspace)
+    refuse_unknown_weights(workspace)
+    refuse_shapes(workspace)
     if "generate" in stages:
         _ = workspace.baseline_key
         refuse_small_pool(workspace)

@@ -19,13 +19,14 @@ from mixer.quota import Need
 from tutelage.pipeline import find_done
 from tutelage.recipe import Recipe, load_recipe
 from tutelage.stages import STAGES
-from tutelage.stages.learning import asked_on_test
+from tutelage.stages.learning import asked_on_test, refuse_shapes
 from tutelage.stages.making import (
     FIRST_GUESS_TOKENS,
     mix_needs,
     refuse_small_pool,
     refuse_unknown_budgets,
     refuse_unknown_routes,
+    refuse_unknown_weights,
     short_tasks,
     teachers_of,
 )
@@ -84,6 +85,8 @@ def check_recipe(path: Path) -> Checked:
     for name in ("probes", "evaluate"):
         workspace.scorer(name)
     refuse_unknown_routes(workspace)
+    refuse_unknown_weights(workspace)
+    refuse_shapes(workspace)
     return Checked(
         path=str(path),
         name=recipe.name,
@@ -348,7 +351,9 @@ class _Planner:
     def _capture(self) -> StagePlan:
         student = self.workspace.recipe.student
         if "logit" not in student.signal:
-            return StagePlan("capture", "to do", "nothing: the student learns from text alone")
+            return StagePlan(
+                "capture", "to do", "nothing: the student does not learn from distributions"
+            )
         what = f"the top {student.logit.top_k} tokens of the teachers' distributions over the mix"
         return StagePlan("capture", "to do", what)
 

@@ -98,6 +98,10 @@ class Recipe(Section):
             if name not in self.teachers:
                 told = f"{name!r} is no teacher of this recipe"
                 raise Misplaced(location, told + did_you_mean(name, list(self.teachers)))
+        for n, size in enumerate(self.student.sizes):
+            if size.label in self.teachers:
+                told = f"a teacher is called {size.label!r} too: give this size another `name`"
+                raise Misplaced(("student", "sizes", n), told)
         if not self.eligible:
             told = "takes the answers of no teacher of this recipe: name another teacher or licence"
             raise Misplaced(("mix", "from"), told)

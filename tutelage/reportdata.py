@@ -211,8 +211,13 @@ def _training(workspace: Workspace) -> Training:
         ),
         held_out=tuple((line["step"], line["held_out"]["loss"]) for line in measured),
         kept_step=trained["kept_step"] if measured else None,
-        parts=_loss_parts(log, measured[-1]["held_out"] if measured else {}),
+        parts=_loss_parts(log, _held_out_at(measured, trained["kept_step"])),
     )
+
+
+def _held_out_at(measured: list[dict[str, Any]], step: int) -> dict[str, Any]:
+    """What was measured on what is held out after a step."""
+    return next((line["held_out"] for line in measured if line["step"] == step), {})
 
 
 def _loss_parts(log: list[dict[str, Any]], held_out: dict[str, Any]) -> tuple[LossPart, ...]:

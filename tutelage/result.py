@@ -33,6 +33,7 @@ def build_result(workspace: Workspace) -> dict[str, Any]:
             for stage in ("probe", "generate", "baseline", "evaluate")
         },
         "speed": evaluated["speed"],
+        "sizes": _sizes(workspace),
         "paths": {
             "report": str(workspace.folder / "report.html"),
             "result": str(workspace.folder / "result.json"),
@@ -51,6 +52,21 @@ def build_result(workspace: Workspace) -> dict[str, Any]:
     result["speed_line"] = speed_line(result)
     result["next"] = _next(workspace, result)
     return result
+
+
+def _sizes(workspace: Workspace) -> dict[str, Any]:
+    """By name, the students of other sizes: where they are and what they are worth."""
+    sizes = workspace.outputs.get("sizes", {"students": {}, "speed": {}})
+    return {
+        name: {
+            "path": str(workspace.folder / at["folder"]),
+            "parameters": at["parameters"],
+            "score": _estimate(at["score"]),
+            "within": at["overall"]["decision"],
+            "tokens_per_s": sizes["speed"].get(name, {}).get("tokens_per_s"),
+        }
+        for name, at in sizes["students"].items()
+    }
 
 
 def _task(outputs: dict[str, Any], task: str, found: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ be used stops the run before anything is bought, unless the recipe says `on_bad_
 """
 
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from ledger.section import Section
 from ledger.structure import JsonSchema, schema_problem
 
 MAX_PROMPT_CHARS = 1_000_000
+MOST_WEIGHT = 1_000  # of a prompt's samples; more is a slip, and drowns all others
 ROLES = ("system", "user", "assistant", "tool")
 
 
@@ -186,8 +186,10 @@ def _item(line: bytes, source: str, licence: str) -> Item:
 
 def _weight(row: dict[str, Any]) -> float:
     weight = row.get("weight", 1.0)
-    if type(weight) not in (int, float) or not 0 < weight < math.inf:
-        raise ValueError(f"`weight` must be a number above 0, not {weight!r:.60}")
+    if type(weight) not in (int, float) or not 0 < weight <= MOST_WEIGHT:
+        raise ValueError(
+            f"`weight` must be a number above 0, {MOST_WEIGHT:,} at most, not {weight!r:.60}"
+        )
     return float(weight)
 
 

@@ -63,7 +63,10 @@ def test_a_base_without_weights_starts_from_drawn_ones_and_learns(
     if not bare.exists():
         shutil.copytree(folder / "base", bare, ignore=shutil.ignore_patterns("*.safetensors"))
     new_ledger("from-config")
-    student = run(folder, "from-config", base="bare")
+    notes: list[str] = []
+    student = run(folder, "from-config", notes, base="bare")
+    assert "the student starts from weights drawn by the seed" in notes
+    assert "weights drawn by the seed" in (student.path / "README.md").read_text()
     AutoModelForCausalLM.from_pretrained(student.path)
     assert not list(folder.glob("from-config.*"))
 
@@ -75,12 +78,30 @@ def test_a_cut_student_trains_resumes_and_answers(folder: Path, new_ledger: Any)
     assert len([n for n in weights(str(student.path)) if n.endswith("up_proj.weight")]) == 1
 
 
+def test_pickled_weights_are_no_reason_to_draw_new_ones(folder: Path, tmp_path: Path) -> None:
+    pickled = tmp_path / "pickled"
+    shutil.copytree(folder / "base", pickled)
+    (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
+    with pytest.raises(BadBase, match=r"pytorch_model.bin, and only safetensors"):
+        starting_weights(StudentConfig(base="pickled"), tmp_path, tmp_path / "made", 7)
+
+
+def test_layers_of_a_base_without_weights_are_refused(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(
+        folder / "base", tmp_path / "bare", ignore=shutil.ignore_patterns("*.safetensors")
+    )
+    with pytest.raises(BadBase, match="has no weights"):
+        starting_weights(StudentConfig(base="bare", layers=1), tmp_path, tmp_path / "made", 7)
+
+
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
         ({"layers": 3}, "base has 2 layers: keep 1 to 2"),
-        ({"shape": {"hidden": 8}}, "'hidden', which is no number.*hidden_size"),
+        ({"shape": {"hidden": 8}}, "hidden: 8, which is no size.*hidden_size"),
         ({"shape": {"hidden_size": 15}}, "makes no model"),
+        ({"shape": {"vocab_size": 9}}, "is no size"),
+        ({"shape": {"num_hidden_layers": 0}}, "numbers from 1"),
     ],
 )
 def test_sizes_that_cannot_be_say_why(

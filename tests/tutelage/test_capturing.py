@@ -91,7 +91,7 @@ def test_the_plan_says_what_is_captured(home: Path) -> None:
         for plan in (by_logits, by_text)
     ]
     assert "top 16 tokens" in found[0]
-    assert "text alone" in found[1]
+    assert "does not learn from distributions" in found[1]
 
 
 def test_teachers_with_other_tokenizers_are_aligned(folder_of_module: Path) -> None:

@@ -3,9 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from ledger.errors import InputError
 from ledger.store import Ledger
 from tests.tutelage.small_run import small_fields, write_small
-from tutelage import run_recipe
+from tutelage import check_recipe, run_recipe
 from tutelage.workspace import open_run
 
 SIZES: list[dict[str, Any]] = [
@@ -29,6 +32,7 @@ def test_every_size_is_trained_tested_and_timed_on_the_same(folder_of_module: Pa
     assert wide["steps"] < student["steps"] == cut["steps"]
     assert set(cut["tasks"]) == set(result["tasks"])
     assert sizes["speed"].keys() == {"student", "1-layers", "wide", *sizes["teachers"]}
+    assert result["sizes"]["wide"]["path"].endswith(wide["folder"])
     ledger = Ledger(folder_of_module / "runs/ledger")
     assert ledger.rows("SELECT count(*) FROM student_run") == [(3,)]
     page = (folder_of_module / "runs/sizes/report.html").read_text()
@@ -40,3 +44,19 @@ def test_every_size_is_trained_tested_and_timed_on_the_same(folder_of_module: Pa
     was = {each.name for each in folder.iterdir()}
     run_recipe(write(folder_of_module, {"layers": 2}))
     assert len({each.name for each in folder.iterdir()} - was) == 1
+
+
+def test_sizes_that_cannot_be_are_refused_before_anything_is_bought(tmp_path: Path) -> None:
+    student = small_fields()["student"] | {"sizes": [{"layers": 7}]}
+    path = write_small(tmp_path, student=student)
+    with pytest.raises(InputError, match=r"small.yaml:\d+: .*sizes.*layers is 7.*has 4 layers"):
+        check_recipe(path)
+    taken = small_fields()["student"] | {"sizes": [{"name": "decoder", "layers": 1}]}
+    with pytest.raises(InputError, match="a teacher is called 'decoder' too"):
+        check_recipe(write_small(tmp_path, student=taken))
+
+
+def test_a_weight_for_no_task_is_refused_with_its_line(tmp_path: Path) -> None:
+    student = small_fields()["student"] | {"weights": {"spel_backward": 2}}
+    with pytest.raises(InputError, match=r"small.yaml:\d+: .*no task 'spel_backward' to weigh"):
+        check_recipe(write_small(tmp_path, student=student))

@@ -121,7 +121,7 @@ def _files_are_there(workspace: Workspace, output: Output) -> bool:
 
 def _capture_line(output: Output) -> str:
     if output["folder"] is None:
-        return "not needed: the student learns from text alone"
+        return "not needed: the student does not learn from distributions"
     return "; ".join(f"{name}: {_coverage(found)}" for name, found in output["teachers"].items())
 
 

@@ -24,11 +24,8 @@ if TYPE_CHECKING:
     from trainer.features import FeatureTeachers
     from trainer.sft import TrainProgress
 
-NOT_LEARNT = {
-    "licence",
-    "checkpoint_every",
-    "sizes",
-}  # what of `student:` leaves the weights as they are
+# What of `student:` leaves the weights as they are.
+NOT_LEARNT = {"licence", "checkpoint_every", "sizes", "tensorboard"}
 
 
 def _test_inputs(workspace: Workspace) -> dict[str, Any]:
@@ -82,6 +79,24 @@ def refuse_long_items(workspace: Workspace) -> None:
             f"evaluate: {len(bad)} of {len(prompts)} test items cannot be answered by the student "
             f"({workspace.recipe.student.base}), such as {prompt.text[:80]!r}: {why}"
         )
+
+
+def refuse_shapes(workspace: Workspace) -> None:
+    """Raises InputError, with file:line, where the student or another size of it cannot be made."""
+    student = workspace.recipe.student
+    shaped: list[tuple[tuple[str | int, ...], StudentConfig]] = [(("student",), student)]
+    shaped += [
+        (("student", "sizes", n), student.of_size(size)) for n, size in enumerate(student.sizes)
+    ]
+    for place, config in shaped:
+        if config.layers is None and config.shape is None:
+            continue
+        from trainer.shaping import refuse_shape
+
+        try:
+            refuse_shape(config, workspace.base)
+        except InputError as error:
+            raise InputError(f"{workspace.loaded.at(*place)}: {error}") from error
 
 
 def refuse_layers(workspace: Workspace) -> None:

@@ -213,6 +213,17 @@ def refuse_unknown_routes(workspace: Workspace) -> None:
             )
 
 
+def refuse_unknown_weights(workspace: Workspace) -> None:
+    """Raises InputError, with file:line, for a task of `student.weights` that does not exist."""
+    known = mix_tasks(workspace)
+    for task in workspace.recipe.student.weights if workspace.pools.tasks else ():
+        if task not in known:
+            raise InputError(
+                f"{workspace.loaded.at('student', 'weights', task)}: there is no task {task!r} to weigh; the "
+                f"tasks are {', '.join(known)}"
+            )
+
+
 def short_tasks(workspace: Workspace, there: Mapping[str, int]) -> list[str]:
     """What the mix needs of a task beyond what the prompts there give; by samples only."""
     if workspace.recipe.mix.unit != "samples":

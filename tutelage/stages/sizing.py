@@ -101,8 +101,9 @@ def _sizes_are_there(workspace: Workspace, output: Output) -> bool:
 def _sizes_line(output: Output) -> str:
     if not output["students"]:
         return "not asked for: one student"
-    return "; ".join(
-        f"{name}: within {found['overall']['decision']}, {found['parameters']:,} parameters"
+    return " | ".join(
+        f"{name}: {found['score']['mean']:.3f}, within: {found['overall']['decision']}; "
+        f"{found['parameters']:,} parameters, {found['folder']}"
         for name, found in output["students"].items()
     )
 
