@@ -314,6 +314,15 @@ class StudentConfig(_Shaped):
         }
 
     @model_validator(mode="after")
+    def _adapters_need_their_base(self) -> Self:
+        if self.lora is not None and self.lora.keep and (self.layers or self.shape):
+            raise ValueError(
+                "`lora: keep` saves adapters for the base, and with `layers` or `shape` that base is not kept: "
+                "leave one of them out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _patience_needs_held_out(self) -> Self:
         if self.patience is not None and not self.hold_out:
             raise ValueError(

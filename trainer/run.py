@@ -32,7 +32,7 @@ from trainer.base import find_base, load_model, open_tokenizer, quiet, revision,
 from trainer.card import write_card
 from trainer.config import LogitConfig, StudentConfig
 from trainer.data import TrainingData, examples_by_teacher, read_data, require_aligned
-from trainer.errors import FeaturesMissing, OutOfMemory, StudentExists, UnknownTask
+from trainer.errors import BadBase, FeaturesMissing, OutOfMemory, StudentExists, UnknownTask
 from trainer.features import BLOCK_BATCHES, NOBODY, FeatureSource, FeatureTeachers
 from trainer.losslog import LOG_NAME, LossLog, Window
 from trainer.shaping import origin, starting_weights
@@ -355,6 +355,7 @@ def _build(
         job.config.lora is not None
     )  # frozen weights need no float32 copy to add small steps to
     model = load_model(job.base, torch.bfloat16 if bf16 and frozen else torch.float32)
+    _check_targets(job.config, model)
     steps = sft.count_steps(job.config, len(data.order))
     log = LossLog(job.work / LOG_NAME, sft.log_every(steps), data.groups)
     args = sft.arguments(
@@ -365,6 +366,22 @@ def _build(
     if job.config.tensorboard:
         trainer.add_callback(sft.tensorboard(job.out.with_name(f"{job.out.name}.tensorboard")))
     return trainer
+
+
+def _check_targets(config: StudentConfig, model: Any) -> None:
+    from torch import nn
+
+    linear = {
+        name.rpartition(".")[2]
+        for name, each in model.named_modules()
+        if isinstance(each, nn.Linear)
+    }
+    targets = config.lora.targets if config.lora and config.lora.targets else []
+    if unknown := [name for name in targets if name.rpartition(".")[2] not in linear]:
+        raise BadBase(
+            f"student.lora.targets names {unknown[0]!r}, and {config.base} has no linear layer of that name; "
+            f"there are {', '.join(sorted(linear))}."
+        )
 
 
 def wants_bf16(dtype: str) -> bool:

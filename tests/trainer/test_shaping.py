@@ -131,12 +131,13 @@ def test_without_a_base_the_first_size_is_the_student() -> None:
     "fields",
     [
         {"layers": 1, "shape": {"hidden_size": 8}},
+        {"layers": 1, "lora": {"keep": True}},
         {"sizes": ["b/x", "c/x"]},
         {"sizes": [{"name": "student", "base": "c"}]},
     ],
 )
 def test_sizes_that_contradict_themselves_are_refused(fields: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError, match="give one of them|is taken"):
+    with pytest.raises(ValidationError, match="give one of them|is taken|is not kept"):
         StudentConfig.model_validate({"base": "b", **fields})
 
 

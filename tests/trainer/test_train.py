@@ -246,6 +246,11 @@ def test_the_log_is_written_for_tensorboard(folder, new_ledger, monkeypatch):
         run(folder, "unboarded", tensorboard=True)
 
 
+def test_adapters_for_layers_that_are_not_there_are_refused(folder):
+    with pytest.raises(BadBase, match=r"'q_prj'.*there are .*q_proj"):
+        run(folder, "no-target", lora={"rank": 4, "targets": ["v_proj", "q_prj"]})
+
+
 def test_a_training_that_diverges_stops_with_what_to_try(folder):
     with pytest.raises(Diverged, match="student.learning_rate"):
         run(folder, "diverged", learning_rate=1e30)
