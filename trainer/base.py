@@ -20,7 +20,7 @@ LOCAL_AND_NO_CODE = {"trust_remote_code": False, "local_files_only": True}
 
 
 def find_base(base: str, base_dir: Path) -> str:
-    """The folder of a base (relative to the recipe), or its hub id. Raises BadBase."""
+    """The folder of a base (relative to the recipe, or in the hub's cache), else its hub id. Raises BadBase."""
     folder = base_dir / base
     if folder.is_dir():
         if not (folder / "config.json").is_file():
@@ -34,7 +34,18 @@ def find_base(base: str, base_dir: Path) -> str:
             f"student.base {base!r} is no folder (looked for {folder}): "
             "give the folder of a model, relative to the recipe, or a hub id such as `owner/name`."
         )
-    return base
+    return _cached(base) or base
+
+
+def _cached(hub_id: str) -> str | None:
+    """The hub's snapshot of a model in this machine's cache; nothing is fetched."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return str(snapshot_download(hub_id, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
 
 
 def open_tokenizer(base: str, base_dir: Path) -> Any:
@@ -102,14 +113,11 @@ def text_config(place: str) -> Any:
 
 
 def revision(place: str) -> str:
-    """Which base it is: a hash of the folder's weights and tokenizer, else the hub's commit."""
-    if Path(place).is_dir():
-        return folder_hash(Path(place), ["*.safetensors", "*.json", "*.jinja"])
-    from transformers import AutoConfig
-
-    with quiet(), _loading(place):
-        config = AutoConfig.from_pretrained(place, **LOCAL_AND_NO_CODE)
-    return str(config._commit_hash)
+    """Which base it is: a hash of the folder's weights and tokenizer. Raises BadBase where it is not here."""
+    if not Path(place).is_dir():
+        with quiet(), _loading(place):
+            raise OSError(f"the hub's cache does not hold {place}.")
+    return folder_hash(Path(place), ["*.safetensors", "*.json", "*.jinja"])
 
 
 @contextlib.contextmanager

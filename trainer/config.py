@@ -9,6 +9,8 @@ from ledger.section import Section
 
 Signal = Literal["hard", "logit", "feature"]
 SIGNALS: tuple[Signal, ...] = get_args(Signal)
+# What leaves the weights as they are.
+NOT_LEARNT = {"licence", "checkpoint_every", "sizes", "tensorboard"}
 LORA_LEARNING_RATE = 2e-4  # about ten times that of full fine-tuning, as PEFT's guides have it
 
 
@@ -300,8 +302,9 @@ class StudentConfig(_Shaped):
     def of_size(self, size: SizeConfig) -> "StudentConfig":
         """The settings of a further student."""
         own = size.model_dump(exclude_none=True, exclude={"name"})
-        shape = {"layers": size.layers, "shape": size.shape}
-        return self.model_copy(update={**own, **shape, "sizes": []})
+        if own.keys() & {"base", "layers", "shape"}:
+            own = {"layers": None, "shape": None, **own}
+        return self.model_copy(update={**own, "sizes": []})
 
     @field_validator("weights", mode="before")
     @classmethod
@@ -346,6 +349,10 @@ class StudentConfig(_Shaped):
     @model_validator(mode="before")
     @classmethod
     def _rate_of_adapters(cls, fields: Any) -> Any:
-        if isinstance(fields, dict) and fields.get("lora") and "learning_rate" not in fields:
+        if (
+            isinstance(fields, dict)
+            and fields.get("lora") is not None
+            and "learning_rate" not in fields
+        ):
             return {**fields, "learning_rate": LORA_LEARNING_RATE}
         return fields

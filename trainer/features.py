@@ -199,7 +199,7 @@ class FeatureSource:
                 found = teacher.states(*_padded([self._met[row].ids for row in batch]), layers)
                 for i, row in enumerate(batch):
                     places = self._met[row].places
-                    made[row] = [layer_B_T_E[i, places].clone() for layer_B_T_E in found]
+                    made[row] = [layer_B_T_E[i, places].clone().cpu() for layer_B_T_E in found]
         return made
 
     def _batches(self, rows: Sequence[int]) -> Iterator[list[int]]:

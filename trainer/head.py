@@ -74,13 +74,15 @@ def keeps_apart(model: Any) -> bool:
             return False
         alone = model(input_ids=ids[:, PROBE_TOKENS:], use_cache=False).logits
         model.train(was_training)
-        return bool((packed[:, PROBE_TOKENS:] - alone).abs().max() <= 1e-2 * alone.std())
+        rounding = 1e-4 if alone.dtype == torch.float32 else 1e-2
+        return bool((packed[:, PROBE_TOKENS:] - alone).abs().max() <= rounding * alone.std())
 
 
 def _scale(model: Any) -> float | None:
     """By how much the logits are larger than the product; None where they are no multiple of it."""
     head = model.get_output_embeddings()
-    if type(head) is not nn.Linear or head.bias is not None:
+    capped = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    if type(head) is not nn.Linear or head.bias is not None or capped:
         return None
     was_training = model.training
     model.eval()

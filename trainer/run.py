@@ -30,7 +30,7 @@ from ledger.topk import TopKFormat
 from trainer import checkpoints
 from trainer.base import find_base, load_model, open_tokenizer, quiet, revision, text_config
 from trainer.card import write_card
-from trainer.config import LogitConfig, StudentConfig
+from trainer.config import NOT_LEARNT, LogitConfig, StudentConfig
 from trainer.data import TrainingData, examples_by_teacher, read_data, require_aligned
 from trainer.errors import BadBase, FeaturesMissing, OutOfMemory, StudentExists, UnknownTask
 from trainer.features import BLOCK_BATCHES, NOBODY, FeatureSource, FeatureTeachers
@@ -118,10 +118,13 @@ def train(
     FeaturesMissing, NoSuchLayer, UnknownTask.
     """
     manifest = read_manifest(mix_folder)
-    made = out_folder.with_name(f"{out_folder.name}.base")
+    start = [revision(find_base(config.base, base_dir)), config.layers, config.shape, seed]
+    made = out_folder.with_name(f"{out_folder.name}.base-{content_key(start)[:8]}")
     base = starting_weights(config, base_dir, made, seed)
     learnt_from = [manifest.lock_sha, manifest.plan_sha, records and records_key(records)]
-    identity = content_key([key, config.model_dump(), revision(base), *learnt_from, seed])
+    identity = content_key(
+        [key, config.model_dump(exclude=NOT_LEARNT), revision(base), *learnt_from, seed]
+    )
     job = _Job(
         config,
         mix_folder,

@@ -154,8 +154,9 @@ def _cut(config: StudentConfig, base: str) -> Any:
     setattr(inner, name, nn.ModuleList(layers[number] for number in numbers))
     shape = model.config.get_text_config()
     shape.num_hidden_layers = kept
-    if getattr(shape, "layer_types", None) is not None:
-        shape.layer_types = [shape.layer_types[number] for number in numbers]
+    for name, each in list(vars(shape).items()):  # such as `layer_types`
+        if isinstance(each, list) and len(each) == depth:
+            setattr(shape, name, [each[number] for number in numbers])
     return model
 
 

@@ -227,6 +227,17 @@ def test_a_blank_that_one_tokenizer_writes_before_the_text_is_no_difference(blan
     assert p[:, 0].min() >= 0.9 ** len(pieces) * (1 - 1e-6)
 
 
+@pytest.mark.parametrize("name", MAKERS)
+def test_runs_of_blanks_that_are_added_tokens_are_text(name: str) -> None:
+    tokenizer = MAKERS[name]()
+    blanks = "\u2581\u2581" if name == "pieces" else "  "
+    tokenizer.add_tokens([blanks])
+    spelling = Spelling(tokenizer)
+    assert spelling.pieces[tokenizer.convert_tokens_to_ids(blanks)] == b"  "
+    ids = tokenizer("a  b", add_special_tokens=False)["input_ids"]
+    assert all(isinstance(piece, bytes) for piece in spelling.spell(ids))
+
+
 def test_wordpiece_is_refused() -> None:
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast

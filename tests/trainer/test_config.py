@@ -54,3 +54,7 @@ def test_layers_are_counted_from_one(layers):
 def test_unknown_keys_and_wrong_values_are_errors(wrong):
     with pytest.raises(ValidationError):
         StudentConfig.model_validate({"base": "b", **wrong})
+
+
+def test_adapters_by_default_have_their_own_rate():
+    assert StudentConfig.model_validate({"base": "b", "lora": {}}).learning_rate == 2e-4

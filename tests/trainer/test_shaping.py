@@ -117,6 +117,8 @@ def test_the_recipe_names_sizes_by_base_or_by_fields() -> None:
         {"base": "b", "epochs": 3, "layers": 4, "sizes": ["x/small", {"layers": 2, "epochs": 5}]}
     )
     assert [size.label for size in student.sizes] == ["small", "2-layers"]
+    longer = student.of_size(SizeConfig(name="longer", epochs=9))
+    assert (longer.layers, longer.epochs) == (4, 9)
     small, cut = (student.of_size(size) for size in student.sizes)
     assert (small.base, small.epochs, small.layers, small.sizes) == ("x/small", 3, None, [])
     assert (cut.base, cut.epochs, cut.layers) == ("b", 5, 2)

@@ -1,5 +1,6 @@
 """Training end to end on a tiny base: exact, resumable at any moment, recorded."""
 
+import shutil
 import subprocess
 import sys
 from typing import Any
@@ -249,6 +250,19 @@ def test_the_log_is_written_for_tensorboard(folder, new_ledger, monkeypatch):
 def test_adapters_for_layers_that_are_not_there_are_refused(folder):
     with pytest.raises(BadBase, match=r"'q_prj'.*there are .*q_proj"):
         run(folder, "no-target", lora={"rank": 4, "targets": ["v_proj", "q_prj"]})
+
+
+def test_a_base_in_the_hubs_cache_is_found_by_its_id(folder, tmp_path, new_ledger, monkeypatch):
+    from huggingface_hub import constants
+
+    cached = tmp_path / "models--me--tiny"
+    shutil.copytree(folder / "base", cached / "snapshots" / "abc")
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("abc")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    new_ledger("from-hub")
+    student = run(folder, "from-hub", base="me/tiny", epochs=1)
+    assert "`me/tiny`" in (student.path / "README.md").read_text()
 
 
 def test_a_training_that_diverges_stops_with_what_to_try(folder):

@@ -51,14 +51,13 @@ class Spelling:
             if number not in added:
                 piece: Piece = self._bytes(token)
             else:
-                piece = token if token in control else token.encode()
-            if (
-                piece in self._numbers
-            ):  # the byte of a letter that has a token: text is never cut so
-                piece = token
+                plain = token if self._by_bytes else token.replace(BLANK, " ")
+                piece = token if token in control else plain.encode()
+            if piece in self._numbers and _is_byte(token):
+                piece = token  # of a letter that has a token of its own: text is never cut so
             self.pieces[number] = piece
             if piece:
-                self._numbers[piece] = number
+                self._numbers.setdefault(piece, number)
         self._longest = max((len(p) for p in self.pieces if isinstance(p, bytes)), default=0)
         self._first: dict[Piece, int | None] = {}
 

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from trainer.features import FeatureTeachers
     from trainer.sft import TrainProgress
 
-# What of `student:` leaves the weights as they are.
-NOT_LEARNT = {"licence", "checkpoint_every", "sizes", "tensorboard"}
-
 
 def _test_inputs(workspace: Workspace) -> dict[str, Any]:
     return {
@@ -140,11 +137,14 @@ def _train_inputs(workspace: Workspace) -> Any:
 
 def training_inputs(workspace: Workspace, student: "StudentConfig") -> dict[str, Any]:
     """All that can change the weights of a student that is trained on the mix."""
+    from trainer.base import find_base, revision
+    from trainer.config import NOT_LEARNT
+
     return {
         "mix": workspace.outputs["mix"]["lock_sha"],
         "plan": workspace.outputs["mix"]["plan_sha"],
         "student": student.model_dump(mode="json", exclude=NOT_LEARNT),
-        "base": workspace.baseline_key,
+        "base": revision(find_base(student.base, workspace.base)),
         "seed": workspace.recipe.seed,
         "records": workspace.outputs["capture"].get("sha"),
         "states": _states_of(workspace),
