@@ -31,8 +31,11 @@ def test_the_student_learns_from_hidden_states(folder_of_module: Path, signal: A
 
 
 def test_another_layer_is_another_training_and_nothing_else(folder_of_module: Path) -> None:
-    run_recipe(write(folder_of_module, "runs/feature", signal="feature"), until="train")
-    assert len(list((folder_of_module / "runs/feature/student").iterdir())) == 2
+    for layer in (-1, 2):
+        path = write(folder_of_module, "runs/two", signal="feature", feature={"layers": [layer]})
+        run_recipe(path, until="train")
+    for what, count in (("student", 2), ("mix", 1)):
+        assert len(list((folder_of_module / "runs/two" / what).iterdir())) == count
 
 
 def test_a_layer_that_is_not_there_stops_before_anything_is_bought(folder_of_module: Path) -> None:
