@@ -144,19 +144,8 @@ def step_ours(folder: Path, steps: int, *, by_records: bool) -> dict[str, float]
     records = None
     if by_records:
         records = read_records(folder, write_store(folder, count), folder)
-    data = TrainingData(
-        keys=[str(i) for i in range(count)],
-        tasks=["task"] * count,
-        teachers=["teacher"] * count,
-        licences=["none"] * count,
-        weights=np.ones(count, np.float32),
-        ids=texts(count).ravel(),
-        offsets=np.arange(count + 1) * (LENGTH + 1),
-        starts=np.ones(count, np.int32),
-        order=np.arange(count, dtype=np.int32),
-        held=np.zeros(0, np.int32),
-        skipped=(),
-    )
+    offsets = np.arange(count + 1) * (LENGTH + 1)
+    data = TrainingData.of_tokens(texts(count).ravel(), offsets, np.ones(count))
     log = LossLog(folder / "log.jsonl", 1, data.groups)
     log.resume(Window(), 0)
     config = StudentConfig(base="none", checkpoint_every=10**6, logit=LogitConfig(top_k=K))

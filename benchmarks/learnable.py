@@ -19,24 +19,17 @@ from typing import Any
 
 import numpy as np
 import yaml
-from scipy.stats import t as student_t
 
+from benchmarks.quickstart import interval, quickstart_fields
 from tutelage.pipeline import run_recipe
 from tutelage.workspace import open_run
 
-RECIPES = Path(__file__).parents[1] / "recipes"
 WAYS = ("strength", "learnable", "nearest")
 
 
 def recipe(run: str, seed: int, route: dict[str, Any], total: int | None) -> Path:
     """The quickstart, routed as told, under a name of its own."""
-    fields = yaml.safe_load((RECIPES / "quickstart.yaml").read_text())
-    for source in fields["prompts"]:
-        if "except" in source:
-            source["except"] = str(RECIPES / source["except"])
-    for teacher in fields["teachers"].values():
-        teacher["local"] = str(RECIPES / teacher["local"])
-    fields["student"]["base"] = str(RECIPES / fields["student"]["base"])
+    fields = quickstart_fields()
     fields["evaluate"]["speed"] = {"prompts": 0}
     if total is not None:
         fields["mix"]["total"] = total
@@ -79,12 +72,7 @@ def one_seed(seed: int, total: int | None) -> dict[str, dict[str, Any]]:
 
 def difference(ours: list[float], theirs: list[float]) -> dict[str, float]:
     """Mean paired difference, with a 95 % t interval over seeds."""
-    gaps = np.subtract(ours, theirs)
-    half = 0.0
-    if len(gaps) > 1:
-        half = float(student_t.ppf(0.975, len(gaps) - 1) * gaps.std(ddof=1) / len(gaps) ** 0.5)
-    mean = float(gaps.mean())
-    return {"mean": round(mean, 4), "lo": round(mean - half, 4), "hi": round(mean + half, 4)}
+    return interval(np.subtract(ours, theirs).tolist())
 
 
 def main() -> None:

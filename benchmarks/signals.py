@@ -26,9 +26,9 @@ from typing import Any
 
 import numpy as np
 import yaml
-from scipy.stats import t as student_t
 
-RECIPES = Path(__file__).parents[1] / "recipes"
+from benchmarks.quickstart import interval, quickstart_fields
+
 SIGNALS: dict[str, list[str]] = {
     "hard": ["hard"],
     "logit": ["logit"],
@@ -58,13 +58,8 @@ class Job:
 
 def write_recipe(folder: Path) -> Path:
     """The quickstart with every signal, so that one run has mix and records for all of them."""
-    fields = yaml.safe_load((RECIPES / "quickstart.yaml").read_text())
-    for source in fields["prompts"]:
-        if "except" in source:
-            source["except"] = str(RECIPES / source["except"])
-    for teacher in fields["teachers"].values():
-        teacher["local"] = str(RECIPES / teacher["local"])
-    fields["student"] |= {"base": str(RECIPES / "quickstart" / "base"), "signal": SIGNALS["mixed"]}
+    fields = quickstart_fields()
+    fields["student"]["signal"] = SIGNALS["mixed"]
     fields["run"] = str(folder / "quickstart")
     path = folder / "signals.yaml"
     path.write_text(yaml.safe_dump(fields))
@@ -227,15 +222,6 @@ def divergence(folder: Path, model: Any) -> dict[str, float]:
     kl = (told * (np.log(told.clip(1e-12)) - np.log(own.clip(1e-12)))).sum(axis=1)
     tasks = np.repeat([row[0] for row in rows], [len(each[0]) for each in found])
     return {task: float(kl[tasks == task].mean()) for task in sorted(set(tasks.tolist()))}
-
-
-def interval(values: list[float]) -> dict[str, float]:
-    """Mean with a 95 % t interval."""
-    mean, half = float(np.mean(values)), 0.0
-    if len(values) > 1:
-        spread = float(np.std(values, ddof=1)) / len(values) ** 0.5
-        half = float(student_t.ppf(0.975, len(values) - 1)) * spread
-    return {"mean": round(mean, 4), "lo": round(mean - half, 4), "hi": round(mean + half, 4)}
 
 
 def needed(sizes: list[int], scores: list[float], goal: float) -> float | None:

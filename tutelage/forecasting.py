@@ -110,19 +110,10 @@ def _child(job: dict[str, Any]) -> Measured:
         count = STEPS * config.batch_size * config.accumulate
         drawn = [lengths[i % len(lengths)] for i in range(count)]
         totals = np.array([prompt + answer for prompt, answer in drawn])
-        words = len(tokenizer)
-        data = TrainingData(
-            keys=[str(i) for i in range(count)],
-            tasks=["task"] * count,
-            teachers=["teacher"] * count,
-            licences=["none"] * count,
-            weights=np.ones(count, np.float32),
-            ids=np.random.default_rng(0).integers(0, words, totals.sum()).astype(np.int32),
-            offsets=np.concatenate([[0], np.cumsum(totals)]),
-            starts=np.array([prompt for prompt, _ in drawn], np.int32),
-            order=np.arange(count, dtype=np.int32),
-            held=np.zeros(0, np.int32),
-            skipped=(),
+        data = TrainingData.of_tokens(
+            np.random.default_rng(0).integers(0, len(tokenizer), totals.sum()),
+            np.concatenate([[0], np.cumsum(totals)]),
+            np.array([prompt for prompt, _ in drawn]),
         )
         log = LossLog(folder / "log.jsonl", 10**6, data.groups)
         log.resume(Window(), 0)

@@ -192,35 +192,31 @@ def mix_needs(workspace: Workspace) -> "dict[str, Need]":
 
 def refuse_unknown_budgets(workspace: Workspace) -> None:
     """Raises InputError, with file:line, for a cap on a task that does not exist."""
-    if not workspace.pools.tasks:
-        return
-    for task in workspace.recipe.generate.task_budget_usd:
-        if task not in (known := mix_tasks(workspace)):
-            raise InputError(
-                f"{workspace.loaded.at('generate', 'task_budget_usd', task)}: there is no task {task!r} "
-                f"to cap; the tasks are {', '.join(known)}"
-            )
+    caps = workspace.recipe.generate.task_budget_usd
+    _refuse_unknown_tasks(workspace, caps, ("generate", "task_budget_usd"), "cap")
 
 
 def refuse_unknown_routes(workspace: Workspace) -> None:
     """Raises InputError, with file:line, for a task of `route.to` that does not exist."""
-    known = mix_tasks(workspace)
-    for task in workspace.recipe.route.to if workspace.pools.tasks else ():
-        if task not in known:
-            raise InputError(
-                f"{workspace.loaded.at('route', 'to', task)}: there is no task {task!r} to route; the tasks "
-                f"are {', '.join(known)}"
-            )
+    _refuse_unknown_tasks(workspace, workspace.recipe.route.to, ("route", "to"), "route")
 
 
 def refuse_unknown_weights(workspace: Workspace) -> None:
     """Raises InputError, with file:line, for a task of `student.weights` that does not exist."""
+    weights = workspace.recipe.student.weights
+    _refuse_unknown_tasks(workspace, weights, ("student", "weights"), "weigh")
+
+
+def _refuse_unknown_tasks(
+    workspace: Workspace, named: Iterable[str], place: tuple[str, str], to_what: str
+) -> None:
+    """Tasks that are discovered are known once `classify` has run."""
     known = mix_tasks(workspace)
-    for task in workspace.recipe.student.weights if workspace.pools.tasks else ():
+    for task in named if workspace.pools.tasks else ():
         if task not in known:
             raise InputError(
-                f"{workspace.loaded.at('student', 'weights', task)}: there is no task {task!r} to weigh; the "
-                f"tasks are {', '.join(known)}"
+                f"{workspace.loaded.at(*place, task)}: there is no task {task!r} to {to_what}; the tasks are "
+                f"{', '.join(known)}"
             )
 
 
