@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ledger.keys import folder_hash
 from ledger.prompts import Prompt
+from ledger.weights import refuse_missing
 from trainer.errors import BadBase
 from trainer.signals.hard import PLAIN_TEMPLATE, ChatFormat, Example
 
@@ -95,13 +96,19 @@ def count_tokens(base: str, base_dir: Path, pairs: Sequence[tuple[Prompt, str]])
 
 
 def load_model(place: str, weights: "torch.dtype") -> Any:
-    """The base's weights, from safetensors only."""
+    """The base's weights, from safetensors only. Raises BadBase, or BrokenWeights for some that are missing."""
     from transformers import AutoModelForCausalLM
 
     with quiet(), _loading(place):
-        return AutoModelForCausalLM.from_pretrained(
-            place, dtype=weights, use_safetensors=True, **LOCAL_AND_NO_CODE
+        model, found = AutoModelForCausalLM.from_pretrained(
+            place,
+            dtype=weights,
+            use_safetensors=True,
+            output_loading_info=True,
+            **LOCAL_AND_NO_CODE,
         )
+    refuse_missing(found["missing_keys"], place)
+    return model
 
 
 def text_config(place: str) -> Any:

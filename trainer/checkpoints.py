@@ -76,6 +76,11 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def step_of(checkpoint: Path) -> int:
+    """After which step it was taken."""
+    return int(checkpoint.name.rpartition("-")[2])
+
+
 def _by_step(folder: Path) -> list[Path]:
     found = [path for path in folder.glob("checkpoint-*") if path.name[11:].isdigit()]
-    return sorted(found, key=lambda path: int(path.name[11:]))
+    return sorted(found, key=step_of)

@@ -3,6 +3,7 @@
 InputError
 ├── BadBase             the student's base cannot be found or used
 ├── FeaturesMissing     no teacher gives the hidden states that the signal asks for
+├── NotMeasured         no step can be timed, or none ends
 ├── NoSuchLayer         the recipe names a layer that a model does not have
 ├── TensorBoardMissing  what writes for TensorBoard is not installed
 ├── UnknownTask         the recipe weighs a task that the mix does not have
@@ -22,6 +23,7 @@ __all__ = [
     "Diverged",
     "FeaturesMissing",
     "NoSuchLayer",
+    "NotMeasured",
     "NothingToTrain",
     "OutOfMemory",
     "StudentExists",
@@ -37,6 +39,10 @@ class BadBase(InputError):
 
 class FeaturesMissing(InputError):
     """The student is to learn from hidden states, and no teacher gives any."""
+
+
+class NotMeasured(InputError):
+    """No step of the student's training can be timed: what it is made of does not go, or takes too long."""
 
 
 class NoSuchLayer(InputError):

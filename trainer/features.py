@@ -1,7 +1,7 @@
 """Teachers' hidden states at the places of a training, for the signal `feature`.
 
     source = FeatureSource(data, examples, chat, teachers, layers=[-1], student_depth=4, block=16)
-    for states in source.of(rows): ...        # of each teacher in a batch: which trained tokens, their states
+    for states in source.states_of(rows): ...  # by teacher: which trained tokens, their states
 
 A teacher reads the sample as it was asked, through its own template and tokenizer; its states count at the
 trained tokens that begin where one of its own tokens does. Whoever has the teacher hands over a function.
@@ -124,7 +124,7 @@ class FeatureSource:
         """Says at which position of the order the next batch begins."""
         self._cursor = position
 
-    def of(self, rows: Sequence[int]) -> list[States]:
+    def states_of(self, rows: Sequence[int]) -> list[States]:
         """What each teacher in the next batch says of its trained tokens."""
         import torch
 
@@ -158,7 +158,7 @@ class FeatureSource:
     def _meet(self, number: int, examples: Mapping[int, Example], chat: ChatFormat) -> None:
         teacher = self.teachers[number]
         try:
-            its = ChatFormat(teacher.tokenizer)
+            its = ChatFormat(teacher.tokenizer, chat.day)
             asked = [example.behind(teacher.system) for example in examples.values()]
             taught = dict(zip(examples, its.encode(asked), strict=True))
             together = self._matcher(chat.tokenizer, teacher.tokenizer)

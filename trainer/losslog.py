@@ -136,6 +136,6 @@ def _means(rows: Sequence[Sequence[float]]) -> dict[str, float]:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a loss log, without one that is being written."""
-    lines = path.read_bytes().splitlines(True)
+    """The lines of a loss log, without one that is being written; none where it is gone."""
+    lines = path.read_bytes().splitlines(True) if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith(b"\n")]

@@ -12,6 +12,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ from trainer.features import BLOCK_BATCHES, NOBODY, FeatureSource, FeatureTeache
 from trainer.losslog import LOG_NAME, LossLog, Window
 from trainer.shaping import origin, starting_weights
 from trainer.signals.hard import ChatFormat
+from trainer.tensorboard import tensorboard
 
 if TYPE_CHECKING:
     from trainer.sft import StudentTrainer, TrainProgress
@@ -45,6 +47,7 @@ OnProgress = Callable[["TrainProgress"], None]
 RECORD_NAME = "training.json"  # in the student's folder: what `train` returned for it
 ADAPTER_FOLDER = "adapter"  # in the student's folder: the adapters by themselves
 IDENTITY_NAME = "identity.json"  # in the working folder: which training its checkpoints are of
+DAY_NAME = "day"  # in the working folder: when the training began
 BLOCK_NAME = "block"  # in the working folder: positions whose hidden states are made at once
 NO_MEMORY = ("can't allocate memory", "not enough memory")  # as torch says it on a CPU
 NO_LIMIT = 1_000_000  # tokens; a base that states no context
@@ -126,24 +129,24 @@ def train(
         [key, config.model_dump(exclude=NOT_LEARNT), revision(base), *learnt_from, seed]
     )
     job = _Job(
-        config,
-        mix_folder,
-        out_folder,
-        base_dir,
-        base,
-        manifest,
-        seed,
-        run,
-        key,
-        identity,
-        records,
-        features,
-        on_progress,
+        config=config,
+        mix=mix_folder,
+        out=out_folder,
+        base_dir=base_dir,
+        base=base,
+        manifest=manifest,
+        seed=seed,
+        run=run,
+        key=key,
+        identity=identity,
+        records=records,
+        features=features,
+        on_progress=on_progress,
     )
     started = now_us()
     tokenizer = open_tokenizer(config.base, base_dir)
-    chat = ChatFormat(tokenizer)
-    data = read_data(mix_folder, config.epochs, chat, _longest(job), config.hold_out)
+    chat = ChatFormat(tokenizer, _day(job))
+    data = read_data(mix_folder, config.epochs, chat, longest_sample(config, base), config.hold_out)
     student = _finished(job)
     if student is None:
         student = _fit(job, tokenizer, chat, data, teachers)
@@ -153,11 +156,10 @@ def train(
     return student
 
 
-def _longest(job: _Job) -> int:
+def longest_sample(config: StudentConfig, base: str) -> int:
     """Most tokens a sample may have: the recipe's word, within the base's context."""
-    shape = text_config(job.base)
-    context = getattr(shape, "max_position_embeddings", None) or NO_LIMIT
-    return min(job.config.max_length or context, context)
+    context = getattr(text_config(base), "max_position_embeddings", None) or NO_LIMIT
+    return min(config.max_length or context, context)
 
 
 def _finished(job: _Job) -> StudentRun | None:
@@ -189,9 +191,12 @@ def _fit(
     _check_weights(job, data)
     records = _open_records(job, tokenizer, data)
     features = _open_features(job, chat, data)
-    with quiet():
+    newest = _last_checkpoint(job)
+    with quiet(), _memory_told(job.config):
         trainer = _build(job, tokenizer, data, records, features)
-        newest = _last_checkpoint(job)
+        if job.config.tensorboard:
+            log = job.out.with_name(f"{job.out.name}.tensorboard")
+            trainer.add_callback(tensorboard(log, checkpoints.step_of(newest) if newest else 0))
         _train_from(job, trainer, newest)
         kept = trainer.log_file.window.best_step or trainer.state.global_step
         data = data.until(kept * job.config.batch_size * job.config.accumulate)
@@ -253,8 +258,16 @@ def _open_work(job: _Job) -> None:
     if path.exists() and path.read_text() != job.identity:
         job.note("the settings changed since the last checkpoint: training begins anew")
     if not path.exists() or path.read_text() != job.identity:
+        day = _day(job)
         shutil.rmtree(job.work, ignore_errors=True)
+        write_atomically(job.work / DAY_NAME, day.isoformat().encode())
         write_atomically(path, job.identity.encode())
+
+
+def _day(job: _Job) -> date:
+    """When the training began: what a template that writes the date writes, whenever it goes on."""
+    path = job.work / DAY_NAME
+    return date.fromisoformat(path.read_text()) if path.exists() else date.today()
 
 
 def _open_records(job: _Job, tokenizer: Any, data: TrainingData) -> Records | None:
@@ -366,8 +379,6 @@ def _build(
     )
     trainer = sft.StudentTrainer(model, tokenizer, data, args, log, job.config, records, features)
     trainer.add_callback(sft.Bookkeeper(trainer, job.config, job.on_progress))
-    if job.config.tensorboard:
-        trainer.add_callback(sft.tensorboard(job.out.with_name(f"{job.out.name}.tensorboard")))
     return trainer
 
 
@@ -399,13 +410,12 @@ def wants_bf16(dtype: str) -> bool:
 def _train_from(job: _Job, trainer: "StudentTrainer", checkpoint: Path | None) -> None:
     from trainer import sft
 
-    with _memory_told(job.config):
-        if checkpoint is None:
-            trainer.log_file.resume(Window(), 0)
-            trainer.train()
-        else:
-            job.note(f"training goes on from step {sft.resume(trainer, checkpoint)}")
-            trainer.train(resume_from_checkpoint=str(checkpoint))
+    if checkpoint is None:
+        trainer.log_file.resume(Window(), 0)
+        trainer.train()
+    else:
+        job.note(f"training goes on from step {sft.resume(trainer, checkpoint)}")
+        trainer.train(resume_from_checkpoint=str(checkpoint))
     if len(trainer.data.held):
         window, steps = trainer.log_file.window, trainer.state.global_step
         trainer.bring_back()

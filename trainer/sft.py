@@ -19,7 +19,6 @@ import torch
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from transformers import PrinterCallback, TrainerCallback
-from transformers.integrations import TensorBoardCallback
 from trl import SFTConfig, SFTTrainer
 from trl.models.utils import _ForwardRedirection
 
@@ -27,7 +26,6 @@ from ledger.records import Records
 from trainer import checkpoints
 from trainer.config import StudentConfig
 from trainer.data import Collator, CurriculumSampler, Rows, TrainingData
-from trainer.errors import TensorBoardMissing
 from trainer.features import FeatureSource, States
 from trainer.head import StudentHead, keeps_apart
 from trainer.losslog import POINTS, LossLog, Window
@@ -128,7 +126,7 @@ class StudentTrainer(SFTTrainer):
         """Mean loss over the step's trained tokens, whatever forward passes it is cut into."""
         assert not return_outputs, "nothing is evaluated by the outputs of a training step"
         trained, rows = inputs.pop("trained"), inputs.pop("rows")
-        states = [] if self._features is None else self._features.of(rows)
+        states = [] if self._features is None else self._features.states_of(rows)
         # Whatever wraps the model is called as always; PEFT adds arguments on the way, which are dropped.
         total, sums = _ForwardRedirection()(
             model,
@@ -361,18 +359,6 @@ class Bookkeeper(TrainerCallback):
         )
 
 
-def tensorboard(folder: Path) -> TrainerCallback:
-    """What writes the log for TensorBoard. Raises TensorBoardMissing where its package is not there."""
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError as error:
-        raise TensorBoardMissing(
-            "student.tensorboard is true, and the package that writes for it is not installed: "
-            "pip install 'tutelage[tensorboard]', or leave it out."
-        ) from error
-    return TensorBoardCallback(SummaryWriter(str(folder)))
-
-
 def _flat(line: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     """A line of the log with its nested numbers by joined names."""
     found: dict[str, float] = {}
@@ -461,7 +447,7 @@ def _projectors(
 
 def resume(trainer: StudentTrainer, checkpoint: Path) -> int:
     """Brings log and features to where the checkpoint was taken; returns its step."""
-    step = int(checkpoint.name.rpartition("-")[2])
+    step = checkpoints.step_of(checkpoint)
     trainer.begin(step)
     window = Window(**json.loads((checkpoint / WINDOW_NAME).read_text()))
     trainer.log_file.resume(window, step)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ledger.weights import refuse_broken
 from trainer import checkpoints
 from trainer.base import LOCAL_AND_NO_CODE, find_base, load_model, quiet, text_config
 from trainer.config import StudentConfig
@@ -53,13 +54,24 @@ def is_shaped(config: StudentConfig, base: str) -> bool:
     return True
 
 
-def refuse_shape(config: StudentConfig, base_dir: Path) -> None:
-    """Raises BadBase where `layers` or `shape` does not go with the base. Loads no weights."""
+def refuse_student(config: StudentConfig, base_dir: Path) -> None:
+    """Raises BadBase or BrokenWeights where the student cannot be made: its base is not there, damaged or cut
+    short, or `layers` or `shape` does not go with it. Loads no weights.
+    """
     base = find_base(config.base, base_dir)
+    is_shaped(config, base)
     if config.layers is not None:
         _refuse_layers(config, base)
     if config.shape is not None:
         _shape_of(config, base)
+    elif Path(base).is_dir():
+        refuse_broken(Path(base))
+
+
+def depth_of(config: StudentConfig, base_dir: Path) -> int:
+    """How many layers the student will have."""
+    own = config.layers or (config.shape or {}).get("num_hidden_layers")
+    return own or int(text_config(find_base(config.base, base_dir)).num_hidden_layers)
 
 
 def _refuse_layers(config: StudentConfig, base: str) -> None:

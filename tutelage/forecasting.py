@@ -16,8 +16,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ledger.errors import TutelageError
 from trainer.config import StudentConfig
-from trainer.errors import BadBase, OutOfMemory
+from trainer.errors import NothingToTrain, NotMeasured, OutOfMemory
 from tutelage.report.words import duration
 from tutelage.stages.making import FIRST_GUESS_TOKENS
 from tutelage.workspace import Workspace
@@ -40,7 +41,9 @@ class Measured:
 def measure_steps(
     config: StudentConfig, base_dir: Path, lengths: Sequence[tuple[int, int]], seed: int
 ) -> Measured:
-    """Trains a few steps on made-up tokens, by text alone, and keeps nothing. Raises BadBase, OutOfMemory."""
+    """Trains a few steps on made-up tokens, by text alone, and keeps nothing. Samples longer than the student
+    takes are left out, as in the training. Raises NotMeasured, OutOfMemory.
+    """
     job = {
         "config": config.model_copy(update={"signal": ["hard"], "sizes": []}).model_dump(),
         "base_dir": str(base_dir.resolve()),
@@ -48,15 +51,21 @@ def measure_steps(
         "seed": seed,
     }
     here = str(Path(__file__).resolve().parents[1])
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "tutelage.forecasting"],
-        input=json.dumps(job),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=DEADLINE_S,
-        env={**os.environ, "PYTHONPATH": here, "HF_HUB_OFFLINE": "1"},
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "tutelage.forecasting"],
+            input=json.dumps(job),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=DEADLINE_S,
+            env={**os.environ, "PYTHONPATH": here, "HF_HUB_OFFLINE": "1"},
+        )
+    except subprocess.TimeoutExpired as error:
+        raise NotMeasured(
+            f"{STEPS} steps of {config.base} are not done after {duration(DEADLINE_S)}: this machine is too "
+            "slow for it. Choose a smaller `student.base`, `student.batch_size` or `student.max_length`."
+        ) from error
     if done.returncode < 0:
         raise OutOfMemory(
             f"a training step was ended by signal {-done.returncode}, as happens where the memory is at its "
@@ -64,26 +73,43 @@ def measure_steps(
         )
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1]) if done.stdout else {}
     if "error" in answer or not answer:
-        raise BadBase(answer.get("error") or f"no step could be measured: {done.stderr[-500:]}")
+        raise NotMeasured(answer.get("error") or f"no step could be measured: {done.stderr[-500:]}")
     return Measured(**answer)
 
 
 def forecast_training(workspace: Workspace, steps: int, samples: int) -> str:
-    """Time, memory and disk of the student's training on so many distinct samples, in words."""
+    """Time, memory and disk of the student's training on so many distinct samples, in words; those of further
+    sizes behind it.
+    """
     from router.teachers.prices import likely_tokens
 
     student = workspace.recipe.student
     answer = int(min(FIRST_GUESS_TOKENS, workspace.recipe.generate.max_tokens))
     prompts = workspace.in_seeded_order(workspace.pools.train)[:SAMPLE]
     lengths = [(1 + likely_tokens(item.prompt, None), answer) for item in prompts]
-    found = measure_steps(student, workspace.base, lengths, workspace.recipe.seed)
-    disk_mib = found.student_mib + 2 * found.checkpoint_mib
-    if "logit" in student.signal:
-        disk_mib += (3 * student.logit.top_k + 2) * samples * answer / 2**20
-    return (
-        f"about {duration(steps * found.step_s)} ({found.step_s:.3g} s a step, measured here), "
-        f"{found.memory_mib:,.0f} MiB of memory, {disk_mib:,.0f} MiB on disk"
-    )
+    sizes = {size.label: student.of_size(size) for size in student.sizes}
+    told = []
+    for name, config in {"": student, **sizes}.items():
+        found = measure_steps(config, workspace.base, lengths, workspace.recipe.seed)
+        disk_mib = found.student_mib + 2 * found.checkpoint_mib
+        if not name and "logit" in student.signal:
+            disk_mib += _record_bytes(workspace) * samples * answer / 2**20
+        taken_s = found.step_s * steps * config.epochs / student.epochs
+        told.append(
+            f"{name and f'{name}: '}about {duration(taken_s)} ({found.step_s:.3g} s a step, measured here), "
+            f"{found.memory_mib:,.0f} MiB of memory, {disk_mib:,.0f} MiB on disk"
+        )
+    return "; ".join(told)
+
+
+def _record_bytes(workspace: Workspace) -> int:
+    """What a token's distribution takes on disk."""
+    from trainer.base import open_tokenizer
+    from trainer.run import records_head
+
+    student = workspace.recipe.student
+    tokenizer = open_tokenizer(student.base, workspace.base)
+    return records_head(student.logit, tokenizer).format.record.itemsize
 
 
 def _child(job: dict[str, Any]) -> Measured:
@@ -98,7 +124,7 @@ def _child(job: dict[str, Any]) -> Measured:
     from trainer.base import load_model, open_tokenizer, quiet
     from trainer.data import TrainingData
     from trainer.losslog import LossLog, Window
-    from trainer.run import wants_bf16
+    from trainer.run import longest_sample, wants_bf16
     from trainer.shaping import starting_weights
 
     config = StudentConfig.model_validate(job["config"])
@@ -108,6 +134,13 @@ def _child(job: dict[str, Any]) -> Measured:
         base = starting_weights(config, base_dir, folder / "base", job["seed"])
         tokenizer = open_tokenizer(config.base, base_dir)
         count = STEPS * config.batch_size * config.accumulate
+        longest = longest_sample(config, base)
+        lengths = [each for each in lengths if sum(each) <= longest]
+        if not lengths:
+            raise NothingToTrain(
+                f"no sample fits into the student's {longest:,} tokens: raise `student.max_length`, or choose "
+                "a base with a longer context."
+            )
         drawn = [lengths[i % len(lengths)] for i in range(count)]
         totals = np.array([prompt + answer for prompt, answer in drawn])
         data = TrainingData.of_tokens(
@@ -147,7 +180,8 @@ def main() -> None:
     try:
         answer = asdict(_child(json.loads(sys.stdin.read())))
     except Exception as error:  # whatever loading or training raises is for the parent to tell
-        answer = {"error": f"{type(error).__name__}: {error}"}
+        kind = "" if isinstance(error, TutelageError) else f"{type(error).__name__}: "
+        answer = {"error": f"{kind}{error}"}
     print(json.dumps(answer))
 
 

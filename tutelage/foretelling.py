@@ -12,7 +12,7 @@
 import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     Found = list[tuple[np.ndarray, np.ndarray]]
 
+READ_AT_ONCE = 128  # answers whose log-probabilities are in memory together
 TOLD_PER_KEPT = 4  # tokens that an aligned teacher is asked for, for each that is kept
 
 
@@ -83,18 +84,37 @@ def source_of(
             return _asked_again(teacher, examples, learner)
         except (CallError, TemplateError, UnknownSpelling) as error:
             return str(error)
-    answers = _answered_with(ledger, list(examples))
-    if not answers:
+    answers = _Answers(ledger)
+    if not any(answers.of(keys) for keys in _chunks(list(examples))):
         return f"`{teacher.kind}` teachers give them with their answers alone: set `generate: top_logprobs`"
     if learner.head.temperature != 1.0:
         return "what came with its answers is of temperature 1"
     return _AsAnswered(examples, learner, answers)
 
 
+def refuse_tight_server(teacher: Foreteller, head: RecordsHead) -> None:
+    """Raises CallError where a server answers, and tells fewer tokens a place than it will be asked for."""
+    try:
+        vocabulary = teacher.tokenizer().get_vocab()
+        k = _asked_for(head, len(vocabulary), same=_is_same(teacher, head))
+        result_of(_asking(teacher, [([0, 0], 1)], k, len(vocabulary), 1.0))
+    except CallError as error:
+        if error.error_class == "no_logprobs":
+            raise
+
+
+def _asked_for(head: RecordsHead, vocabulary: int, *, same: bool) -> int:
+    return head.format.k if same else min(TOLD_PER_KEPT * head.format.k, vocabulary)
+
+
+def _is_same(teacher: Foreteller, head: RecordsHead) -> bool:
+    return vocabulary_key(teacher.tokenizer().get_vocab()) == head.vocabulary_key
+
+
 def _asked_again(
     teacher: Foreteller, examples: Mapping[str, Example], learner: Learner
 ) -> "_SameTokens | _OtherTokens":
-    same = vocabulary_key(teacher.tokenizer().get_vocab()) == learner.head.vocabulary_key
+    same = _is_same(teacher, learner.head)
     return (_SameTokens if same else _OtherTokens)(teacher, examples, learner)
 
 
@@ -116,7 +136,8 @@ class _SameTokens:
             taught = self.taught[key]
             stop = taught.start + _shared(self.learnt[key], taught)
             rows.append((taught.ids[:stop], taught.start))
-        k, vocabulary = self.head.format.k, self.head.format.vocabulary
+        vocabulary = self.head.format.vocabulary
+        k = _asked_for(self.head, vocabulary, same=True)
         told = result_of(_asking(self.teacher, rows, k, vocabulary, self.head.temperature))
         return [
             (_padded(ids, self.learnt[key]), _padded(probabilities, self.learnt[key]))
@@ -146,7 +167,7 @@ class _OtherTokens:
     def foretell(self, keys: Sequence[str]) -> "Found":
         pieces = self.spelling.pieces
         rows = [(self.taught[key].ids, self.taught[key].start) for key in keys]
-        k = min(TOLD_PER_KEPT * self.head.format.k, len(pieces))
+        k = _asked_for(self.head, len(pieces), same=False)
         told = result_of(_asking(self.teacher, rows, k, len(pieces), self.head.temperature))
         found = []
         for key, (ids, probabilities) in zip(keys, told, strict=True):
@@ -166,22 +187,44 @@ class _AsAnswered:
     how = "as its answers came with"
 
     def __init__(
-        self, examples: Mapping[str, Example], learner: Learner, answers: Mapping[str, Foretold]
+        self, examples: Mapping[str, Example], learner: Learner, answers: "_Answers"
     ) -> None:
         self.k, self.answers = learner.head.format.k, answers
         self.learnt = _encoded(learner.chat, examples)
         self.alignment = _alignment(learner, [])
-        for key, foretold in answers.items():
-            self.alignment.learn(foretold.pieces, _answer(self.learnt[key]))
+        for keys in _chunks(list(examples)):
+            for key, foretold in answers.of(keys).items():
+                self.alignment.learn(foretold.pieces, _answer(self.learnt[key]))
 
     def foretell(self, keys: Sequence[str]) -> "Found":
-        nothing = Foretold([], [])
+        came, nothing = self.answers.of(keys), Foretold([], [])
         return [
-            self.alignment.project(
-                self.answers.get(key, nothing), _answer(self.learnt[key]), self.k
-            )
+            self.alignment.project(came.get(key, nothing), _answer(self.learnt[key]), self.k)
             for key in keys
         ]
+
+
+class _Answers:
+    """The log-probabilities that samples' answers came with, read a few at a time: one answer's take as much as
+    a megabyte.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def of(self, keys: Sequence[str]) -> dict[str, Foretold]:
+        """By sample; those without are left out."""
+        rows = self._ledger.rows(
+            "SELECT s.key, t.raw FROM sample s JOIN sample_text t ON t.sample = s.id "
+            "WHERE t.raw IS NOT NULL AND s.key IN (SELECT unnest(?::VARCHAR[]))",
+            [list(keys)],
+        )
+        found = {key: _foretold(json.loads(raw)) for key, raw in rows}
+        return {key: foretold for key, foretold in found.items() if foretold.pieces}
+
+
+def _chunks(keys: list[str]) -> Iterator[list[str]]:
+    return (keys[start : start + READ_AT_ONCE] for start in range(0, len(keys), READ_AT_ONCE))
 
 
 async def _asking(
@@ -226,17 +269,6 @@ def _shared(student: Encoded, teacher: Encoded) -> int:
     """How many trained tokens both have in common before they part, as at two templates' end tokens."""
     pairs = zip(_answer(student), _answer(teacher), strict=False)
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
-
-
-def _answered_with(ledger: Ledger, keys: Sequence[str]) -> dict[str, Foretold]:
-    """By sample, the log-probabilities that its answer came with, where there are any."""
-    rows = ledger.rows(
-        "SELECT s.key, t.raw FROM sample s JOIN sample_text t ON t.sample = s.id "
-        "WHERE t.raw IS NOT NULL AND s.key IN (SELECT unnest(?::VARCHAR[]))",
-        [list(keys)],
-    )
-    found = {key: _foretold(json.loads(raw)) for key, raw in rows}
-    return {key: foretold for key, foretold in found.items() if foretold.pieces}
 
 
 def _foretold(raw: Any) -> Foretold:

@@ -10,7 +10,8 @@ from ledger.keys import content_key, now_us
 from tutelage.recipe import load_recipe
 from tutelage.runfolder import begin, came_through, refuse_unwritable
 from tutelage.stages import STAGES, Stage
-from tutelage.stages.learning import BASELINE, refuse_layers, refuse_long_items, refuse_shapes
+from tutelage.stages.capturing import refuse_tight_servers
+from tutelage.stages.learning import BASELINE, refuse_layers, refuse_long_items, refuse_students
 from tutelage.stages.making import (
     refuse_small_pool,
     refuse_unknown_budgets,
@@ -130,12 +131,14 @@ def _preflight(workspace: Workspace, stages: set[str], watch: Watch) -> None:
     refuse_unknown_budgets(workspace)
     refuse_unknown_routes(workspace)
     refuse_unknown_weights(workspace)
-    refuse_shapes(workspace)
+    refuse_students(workspace)
     if "generate" in stages:
         _ = workspace.baseline_key
         refuse_small_pool(workspace)
     if "baseline" in stages and not _is_done(BASELINE, workspace):
         refuse_long_items(workspace)
+    if "capture" in stages:
+        refuse_tight_servers(workspace)
     if "train" in stages:
         refuse_layers(workspace)
 

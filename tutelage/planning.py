@@ -19,7 +19,7 @@ from mixer.quota import Need
 from tutelage.pipeline import find_done
 from tutelage.recipe import Recipe, load_recipe
 from tutelage.stages import STAGES
-from tutelage.stages.learning import asked_on_test, refuse_shapes
+from tutelage.stages.learning import asked_on_test, refuse_students
 from tutelage.stages.making import (
     FIRST_GUESS_TOKENS,
     mix_needs,
@@ -86,7 +86,7 @@ def check_recipe(path: Path) -> Checked:
         workspace.scorer(name)
     refuse_unknown_routes(workspace)
     refuse_unknown_weights(workspace)
-    refuse_shapes(workspace)
+    refuse_students(workspace)
     return Checked(
         path=str(path),
         name=recipe.name,
@@ -211,7 +211,7 @@ def plan_recipe(
     path: Path, *, seed: int | None = None, run: str | None = None, measure: bool = False
 ) -> Plan:
     """What a run would do from here, stage by stage. `measure` times a few training steps for it, which loads
-    the student's base. Raises RecipeError or InputError; with `measure` BadBase and OutOfMemory.
+    the student's base. Raises RecipeError or InputError; with `measure` NotMeasured and OutOfMemory.
     """
     from router.engine import together
 

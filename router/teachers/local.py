@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ledger.keys import content_key, folder_hash, teacher_key
 from ledger.prompts import Prompt
+from ledger.weights import BrokenWeights, refuse_broken, refuse_missing
 from router.teachers.errors import CallError, TeacherUnavailable
 from router.teachers.protocol import Answer, Sampling, lacking, too_long, with_system
 
@@ -318,13 +319,15 @@ class LocalTeacher:
             from transformers import AutoModelForCausalLM, GenerationConfig
 
             with _load_errors(self.name, self.folder), _quiet_loading():
-                network = AutoModelForCausalLM.from_pretrained(
+                network, found = AutoModelForCausalLM.from_pretrained(
                     self.folder,
                     dtype=self.dtype,
                     use_safetensors=True,
                     local_files_only=True,
                     trust_remote_code=False,
+                    output_loading_info=True,
                 )
+                refuse_missing(found["missing_keys"], str(self.folder))
                 if self.adapter is not None:
                     from peft import PeftModel
 
@@ -487,6 +490,10 @@ def model_folder(what: str, path: str, base_dir: Path, revision: str | None) -> 
             f"{what}: {folder} has no config.json with *.safetensors beside it. Only "
             "safetensors are loaded; convert pickled weights with `save_pretrained`."
         )
+    try:
+        refuse_broken(folder)
+    except BrokenWeights as error:
+        raise TeacherUnavailable(f"{what}: {error}") from error
     return folder
 
 

@@ -81,6 +81,14 @@ class VllmServerTeacher(HttpTeacher):
                         completions.parse(completions.decoded(response.body)), len(ids)
                     )
                 told = self._secret.strike(response.body[:2000].decode(errors="replace"))
+                if response.status == 400 and "logprobs" in told:
+                    raise CallError(
+                        "no_logprobs",
+                        f"the server of teacher `{self.name}` does not tell {k} likeliest tokens a place "
+                        f"({told[:200]}): start it with `--max-logprobs {k}`.",
+                        fatal=True,
+                        state="invalid",
+                    )
                 raise status_error(response.status, response.headers, told)
             except CallError as error:
                 if not (error.transient and left):

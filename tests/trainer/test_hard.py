@@ -1,6 +1,7 @@
 """Prompt and answer through chat templates: what is trained, and what content can never become."""
 
 import json
+from datetime import date
 
 import pytest
 from hypothesis import given, settings
@@ -122,3 +123,12 @@ def test_a_chat_that_the_template_refuses_is_named_by_its_roles():
 
 def controls(chat, ids):
     return [token for token in ids if token in chat.control_ids]
+
+
+def test_a_template_that_writes_the_date_writes_the_day_that_is_given():
+    template = "{{ strftime_now('%d %b %Y') }}\n" + CHATML
+    tokenizer = character_tokenizer(template)
+    then = encode(ChatFormat(tokenizer, date(2025, 2, 3)))
+    assert tokenizer.decode(then.ids).startswith("03 Feb 2025\n")
+    today = encode(ChatFormat(tokenizer))
+    assert tokenizer.decode(today.ids).startswith(f"{date.today():%d %b %Y}\n")

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from trainer.base import quiet
-from trainer.head import StudentHead
+from trainer.head import StudentHead, keeps_apart
 from trainer.signals.logit import Objective, Targets
 
 SHAPE = {
@@ -71,3 +71,21 @@ def test_an_adapter_on_the_head_is_no_product() -> None:
     with quiet():
         wrapped = get_peft_model(model("product"), LoraConfig(target_modules=["lm_head"]))
     assert StudentHead(wrapped.get_base_model()).scale is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_samples_of_a_row_are_kept_apart_by_a_model_that_masks_them(dtype: torch.dtype) -> None:
+    assert keeps_apart(model("product").to(dtype).eval())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_model_that_looks_across_the_samples_of_a_row_is_found_out(dtype: torch.dtype) -> None:
+    """A whisper of the row's mean in every layer, as of a model with a state of its own."""
+    net = model("product").to(dtype).eval()
+
+    def leaks(_: Any, __: Any, output: Any) -> Any:
+        return output + 0.01 * output.mean(dim=1, keepdim=True)
+
+    for layer in net.model.layers:
+        layer.register_forward_hook(leaks)
+    assert not keeps_apart(net)

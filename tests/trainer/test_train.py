@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from datetime import date
 from typing import Any
 
 import pytest
@@ -102,6 +103,13 @@ def test_killed_and_resumed_gives_the_very_same_weights(folder, whole, new_ledge
     assert resumed.weights_sha == whole.weights_sha
     assert without_times(resumed.log) == without_times(whole.log)
     assert ledger.rows("SELECT count(*) FROM consumed") == [(120,)]
+
+
+def test_a_training_goes_on_with_the_date_on_which_it_began(folder, new_ledger):
+    new_ledger("dated")
+    stop_at(folder, "dated", step=12)
+    day = folder / "dated.training" / "day"
+    assert day.read_text() == f"{date.today()}"
 
 
 def test_a_damaged_checkpoint_is_dropped_and_the_weights_are_the_same(folder, whole, new_ledger):

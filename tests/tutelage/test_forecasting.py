@@ -6,7 +6,7 @@ import pytest
 
 from tests.tutelage.small_run import RECIPES, small_fields, write_small
 from trainer.config import StudentConfig
-from trainer.errors import BadBase
+from trainer.errors import NotMeasured
 from tutelage.forecasting import measure_steps
 from tutelage.planning import plan_recipe
 
@@ -30,16 +30,23 @@ def test_adapters_keep_small_checkpoints() -> None:
 
 
 def test_a_base_that_cannot_be_loaded_is_told() -> None:
-    with pytest.raises(BadBase, match="no config.json"):
+    with pytest.raises(NotMeasured, match="no config.json"):
         measure_steps(StudentConfig(base="."), RECIPES, LENGTHS, 7)
 
 
 def test_the_plan_says_it_and_writes_nothing(tmp_path: Path) -> None:
-    student = small_fields()["student"] | {"layers": 2}
+    student = small_fields()["student"] | {"layers": 2, "sizes": [{"layers": 1}]}
     path = write_small(tmp_path, student=student, run=str(tmp_path / "runs" / "small"))
     train = next(
         stage.what for stage in plan_recipe(path, measure=True).stages if stage.name == "train"
     )
     assert "s a step, measured here" in train
-    assert "MiB of memory" in train
+    assert train.count("MiB of memory") == 2
+    assert "1-layers: about" in train
     assert [each.name for each in tmp_path.iterdir()] == ["small.yaml"]
+
+
+def test_samples_that_the_student_leaves_out_are_not_measured() -> None:
+    student = StudentConfig(base="base", batch_size=4, max_length=10)
+    with pytest.raises(NotMeasured, match="^no sample fits into the student's 10 tokens"):
+        measure_steps(student, RECIPES / "quickstart", LENGTHS, 7)

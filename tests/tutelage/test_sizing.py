@@ -1,5 +1,6 @@
 """`student.sizes`: several students on one mix, side by side in the report."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,8 @@ import pytest
 
 from ledger.errors import InputError
 from ledger.store import Ledger
-from tests.tutelage.small_run import small_fields, write_small
+from tests.trainer.support import make_base
+from tests.tutelage.small_run import RECIPES, small_fields, write_small
 from tutelage import check_recipe, run_recipe
 from tutelage.workspace import open_run
 
@@ -60,3 +62,23 @@ def test_a_weight_for_no_task_is_refused_with_its_line(tmp_path: Path) -> None:
     student = small_fields()["student"] | {"weights": {"spel_backward": 2}}
     with pytest.raises(InputError, match=r"small.yaml:\d+: .*no task 'spel_backward' to weigh"):
         check_recipe(write_small(tmp_path, student=student))
+
+
+def test_a_size_with_other_tokens_is_refused_where_distributions_are_kept(tmp_path: Path) -> None:
+    make_base(tmp_path / "other")
+    size = {"base": str(tmp_path / "other")}
+    student = small_fields()["student"] | {"sizes": [size]}
+    check_recipe(write_small(tmp_path, student=student))
+    path = write_small(tmp_path, student=student | {"signal": "logit"})
+    with pytest.raises(InputError, match=r"small.yaml:\d+: .*has another vocabulary"):
+        check_recipe(path)
+
+
+def test_a_damaged_base_is_told_with_its_line_before_anything_is_bought(tmp_path: Path) -> None:
+    base = shutil.copytree(RECIPES / "quickstart" / "base", tmp_path / "base")
+    weights = base / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    path = write_small(tmp_path, student=small_fields()["student"] | {"base": str(base)})
+    with pytest.raises(InputError, match=r"small.yaml:\d+: .*model.safetensors is damaged"):
+        run_recipe(path)
+    assert not (tmp_path / "runs").exists()

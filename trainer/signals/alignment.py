@@ -57,7 +57,7 @@ class Alignment:
 
     def learn(self, pieces: Sequence[Piece], ids: Sequence[int]) -> None:
         """Counts at one answer which of the teacher's pieces stay tokens of the student's."""
-        answer = _Answer(pieces, self.student.spell(list(ids)))
+        answer = _SideBySide(pieces, self.student.spell(list(ids)))
         for place in answer.places:
             if place is not None and isinstance(place.rest, bytes):
                 self._met[place.rest] += 1
@@ -70,24 +70,24 @@ class Alignment:
         import numpy as np
 
         ids_S_K, p_S_K = np.zeros((len(ids), k), np.int64), np.zeros((len(ids), k), np.float32)
-        answer = _Answer(foretold.pieces, self.student.spell(list(ids)))
+        answer = _SideBySide(foretold.pieces, self.student.spell(list(ids)))
         options = answer.led(foretold.options)
         for place in answer.places:
             if place is None or place.piece >= len(options):
                 continue
-            mass = self._mass(answer, place, options, ids[place.token])
-            best = sorted(mass.items(), key=lambda item: -item[1])[:k]
+            found = self._distribution(answer, place, options, ids[place.token])
+            best = sorted(found.items(), key=lambda item: -item[1])[:k]
             for column, (token, probability) in enumerate(best):
                 ids_S_K[place.token, column] = token
                 p_S_K[place.token, column] = probability
         return ids_S_K, p_S_K
 
-    def _mass(
-        self, answer: "_Answer", place: "_Place", options: Sequence[Options], label: int
+    def _distribution(
+        self, answer: "_SideBySide", place: "_Place", options: Sequence[Options], label: int
     ) -> dict[int, float]:
         """What the teacher foretold at a place, by the student's tokens; empty where it is undefined."""
         told, scale = _continuing(options[place.piece], place.prefix)
-        mass: dict[int, float] = {}
+        found: dict[int, float] = {}
         for rest, probability in told:
             token: int | None
             if rest == place.rest:
@@ -99,13 +99,13 @@ class Alignment:
                 token = self.end if rest in self.teacher_ends else self.student.first(rest)
                 part = 1.0
             if token is not None and part:
-                mass[token] = mass.get(token, 0.0) + probability * scale * part
-        return mass
+                found[token] = found.get(token, 0.0) + probability * scale * part
+        return found
 
 
 def meetings(pieces: Sequence[Piece], student: Sequence[Piece]) -> list[tuple[int, int]]:
     """Which of an answer's tokens begin together: (student's number, teacher's number), in order."""
-    places = _Answer(pieces, student).places
+    places = _SideBySide(pieces, student).places
     return [(place.token, place.piece) for place in places if place and not place.prefix]
 
 
@@ -120,7 +120,7 @@ class _Place:
     longer: bytes  # what the student's token goes on with after that piece
 
 
-class _Answer:
+class _SideBySide:
     """One answer in both tokenizers' pieces. `places` are the student's tokens; None: nothing meets there."""
 
     def __init__(self, teacher: Sequence[Piece], student: Sequence[Piece]) -> None:
@@ -202,7 +202,7 @@ def _continuing(options: Options, prefix: bytes) -> tuple[list[tuple[Piece, floa
     return (told, (1.0 - kept) / total) if total > kept else ([], 1.0)
 
 
-def _chain(answer: _Answer, place: _Place, options: Sequence[Options]) -> float:
+def _chain(answer: _SideBySide, place: _Place, options: Sequence[Options]) -> float:
     """The probability that the teacher goes on as the student's token does after the teacher's piece."""
     left, piece, probability = place.longer, place.piece + 1, 1.0
     while left:

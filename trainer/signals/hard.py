@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ledger.errors import InputError
@@ -33,6 +34,7 @@ PLAIN_TEMPLATE = (
     "{%- if add_generation_prompt -%}{{ 'Assistant:\n' }}{%- endif -%}"
 )
 GENERATION_MARK = re.compile(r"\{%-?\s*generation\s*-?%\}")
+NOW = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")  # how a template asks for the date
 STAND_IN = 0x10F000  # private-use characters; whoever writes one gets plain tokens, so no harm
 
 
@@ -80,13 +82,17 @@ class Encoded:
 class ChatFormat:
     """Turns chats into ids through a tokenizer's chat template."""
 
-    def __init__(self, tokenizer: ChatTokenizer) -> None:
+    def __init__(self, tokenizer: ChatTokenizer, day: date | None = None) -> None:
+        """`day` is what a template writes that writes the date, today's if not given. Raises TemplateError."""
         if not isinstance(tokenizer.chat_template, str):
             raise TemplateError(
                 "the tokenizer has no single chat template: open it with trainer.open_tokenizer, "
                 "which gives a base without one a plain template."
             )
-        self.tokenizer = tokenizer
+        self.tokenizer, self.day = tokenizer, day
+        self._template = (
+            tokenizer.chat_template if day is None else _dated(tokenizer.chat_template, day)
+        )
         self.structural = structural_strings(tokenizer)
         backend = json.loads(tokenizer.backend_tokenizer.to_str())
         ids = {token["content"]: token["id"] for token in backend["added_tokens"]}
@@ -134,14 +140,14 @@ class ChatFormat:
 
     def _marked(self, messages: Any, tools: Any) -> int | None:
         """Where the last answer begins by the template's `generation` marks, if it has any."""
-        if not GENERATION_MARK.search(self.tokenizer.chat_template):
+        if not GENERATION_MARK.search(self._template):
             return None
         from transformers.utils.chat_template_utils import render_jinja_template
 
         _, (spans,) = render_jinja_template(
             conversations=[messages],
             tools=tools,
-            chat_template=self.tokenizer.chat_template,
+            chat_template=self._template,
             return_assistant_tokens_mask=True,
             **self.tokenizer.special_tokens_map,
         )
@@ -155,6 +161,7 @@ class ChatFormat:
                 self.tokenizer.apply_chat_template(
                     messages,
                     tools=tools,
+                    chat_template=self._template,
                     tokenize=False,
                     add_generation_prompt=add_generation_prompt,
                 )
@@ -222,6 +229,11 @@ def structural_strings(tokenizer: ChatTokenizer) -> list[str]:
         if text.strip() and (token.special or text in tokenizer.chat_template):
             found.add(text)
     return sorted(found, key=lambda text: (-len(text), text))
+
+
+def _dated(template: str, day: date) -> str:
+    """The template with a day's date wherever it asks for today's."""
+    return NOW.sub(lambda match: json.dumps(day.strftime(match[2])), template)
 
 
 def _any_of(texts: Sequence[str]) -> re.Pattern[str]:

@@ -29,6 +29,21 @@ def _capture_inputs(workspace: Workspace) -> Any:
     }
 
 
+def refuse_tight_servers(workspace: Workspace) -> None:
+    """Raises CallError where a running server could not give what `capture` will ask it for."""
+    student = workspace.recipe.student
+    if "logit" not in student.signal:
+        return
+    from trainer.base import open_tokenizer
+    from trainer.run import records_head
+    from tutelage.foretelling import Foreteller, refuse_tight_server
+
+    head = records_head(student.logit, open_tokenizer(student.base, workspace.base))
+    for name, teacher in workspace.teachers.items():
+        if workspace.recipe.teachers[name].url and isinstance(teacher, Foreteller):
+            refuse_tight_server(teacher, head)
+
+
 def _capture(workspace: Workspace, watch: Watch) -> Output:
     """Files of PART samples, each complete or absent: what a killed run captured stays."""
     student = workspace.recipe.student

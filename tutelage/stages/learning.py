@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ledger.errors import InputError
 from ledger.keys import content_key
 from ledger.prompts import Item
+from ledger.weights import BrokenWeights, refuse_broken
 from tutelage.buying import cannot_take, limits, measured_answers, purchase_figures, require_all
 from tutelage.stages.classifying import put_prompts
 from tutelage.stages.stage import Output, Stage
@@ -78,31 +80,60 @@ def refuse_long_items(workspace: Workspace) -> None:
         )
 
 
-def refuse_shapes(workspace: Workspace) -> None:
-    """Raises InputError, with file:line, where the student or another size of it cannot be made."""
-    student = workspace.recipe.student
-    shaped: list[tuple[tuple[str | int, ...], StudentConfig]] = [(("student",), student)]
-    shaped += [
-        (("student", "sizes", n), student.of_size(size)) for n, size in enumerate(student.sizes)
-    ]
-    for place, config in shaped:
-        if config.layers is None and config.shape is None:
-            continue
-        from trainer.shaping import refuse_shape
+def refuse_students(workspace: Workspace) -> None:
+    """Raises InputError, with file:line, where the student or another size of it cannot be made or trained."""
+    from trainer.shaping import refuse_student
+    from trainer.tensorboard import refuse_missing_package
 
+    student = workspace.recipe.student
+    for place, config in _students(workspace):
         try:
-            refuse_shape(config, workspace.base)
+            refuse_student(config, workspace.base)
+            if "logit" in student.signal and config.base != student.base:
+                _refuse_other_vocabulary(config, student, workspace.base)
         except InputError as error:
             raise InputError(f"{workspace.loaded.at(*place)}: {error}") from error
+    if student.tensorboard:
+        try:
+            refuse_missing_package()
+        except InputError as error:
+            raise InputError(f"{workspace.loaded.at('student', 'tensorboard')}: {error}") from error
+
+
+def _students(
+    workspace: Workspace,
+) -> "Iterator[tuple[tuple[str | int, ...], StudentConfig]]":
+    """The student and its further sizes, each with its place in the recipe."""
+    student = workspace.recipe.student
+    yield ("student", "base"), student
+    for number, size in enumerate(student.sizes):
+        yield ("student", "sizes", number), student.of_size(size)
+
+
+def _refuse_other_vocabulary(size: "StudentConfig", student: "StudentConfig", base: Path) -> None:
+    from trainer.base import open_tokenizer
+    from trainer.errors import BadBase
+
+    if (
+        open_tokenizer(size.base, base).get_vocab()
+        != open_tokenizer(student.base, base).get_vocab()
+    ):
+        raise BadBase(
+            f"{size.base} has another vocabulary than {student.base}, and the signal `logit` keeps "
+            f"distributions over the tokens of {student.base} alone: take a size with the same tokenizer, or "
+            "train all sizes without `logit`."
+        )
 
 
 def refuse_layers(workspace: Workspace) -> None:
     """Raises NoSuchLayer or FeaturesMissing where hidden states are asked for that nobody has."""
     if (features := _features(workspace)) is not None:
+        from trainer.shaping import depth_of
         from tutelage.featuring import refuse_missing_layers
 
-        depth, _ = workspace.baseline.shape()
-        refuse_missing_layers(features, workspace.recipe.student.feature.layers, depth)
+        for _, config in _students(workspace):
+            depth = depth_of(config, workspace.base)
+            refuse_missing_layers(features, config.feature.layers, depth)
 
 
 def _baseline_inputs(workspace: Workspace) -> Any:
@@ -198,7 +229,20 @@ def train_one(
         "training_s": student.seconds,
         "parameters": student.parameters,
         "kept_step": student.kept_step,
+        "beside": _beside(config, folder),
     }
+
+
+def _beside(config: "StudentConfig", folder: Path) -> list[str]:
+    """What lies beside the weights, in words."""
+    from trainer.run import ADAPTER_FOLDER
+
+    found = []
+    if config.lora is not None and config.lora.keep:
+        found.append(f"its adapters in {folder / ADAPTER_FOLDER}")
+    if config.tensorboard:
+        found.append(f"for TensorBoard {folder}.tensorboard")
+    return found
 
 
 def _features(workspace: Workspace) -> "FeatureTeachers | None":
@@ -224,13 +268,20 @@ def _student_is_there(workspace: Workspace, output: Output) -> bool:
 
 
 def has_weights(folder: Path) -> bool:
-    """Whether a student lies there."""
-    return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
+    """Whether a whole student lies there."""
+    if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+        return False
+    try:
+        refuse_broken(folder)
+    except BrokenWeights:
+        return False
+    return True
 
 
 def _train_line(output: Output) -> str:
     left_out = f", {output['skipped']} too long and left out" if output["skipped"] else ""
-    return f"{output['steps']:,} steps, {output['tokens']:,} tokens{left_out}; {output['folder']}"
+    beside = "".join(f", {what}" for what in output["beside"])
+    return f"{output['steps']:,} steps, {output['tokens']:,} tokens{left_out}; {output['folder']}{beside}"
 
 
 def _evaluate_inputs(workspace: Workspace) -> Any:

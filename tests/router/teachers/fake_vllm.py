@@ -2,7 +2,7 @@
 in test_real_vllm.py. It serves like vLLM, keeps a diary of its lives, and starts a process that leaves its
 process group.
 
-    fake_vllm.py serve MODEL --served-model-name NAME --host H --port P [--fails] [--diary=FILE] …
+    fake_vllm.py serve MODEL --served-model-name NAME --host H --port P [--most=N] [--fails] [--diary=FILE] …
 """
 
 import argparse
@@ -28,6 +28,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--gpu-memory-utilization", type=float)
     parser.add_argument("--quantization")
     parser.add_argument("--max-logprobs", type=int, required=True)
+    parser.add_argument("--most", type=int, default=4096)  # whatever --max-logprobs says
     parser.add_argument("--fails", action="store_true")
     parser.add_argument("--diary", type=Path)
     return parser.parse_args()
@@ -52,6 +53,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if body.get("prompt_logprobs", 0) > self.given.most:
+            self.reply({"message": f"Requested prompt logprobs of {body['prompt_logprobs']}"}, 400)
+            return
         if self.path.endswith("/completions") and "prompt" in body:
             self.reply({"choices": [{"index": 0, "text": "", "prompt_logprobs": foretold(body)}]})
             return
@@ -66,9 +70,9 @@ class Handler(BaseHTTPRequestHandler):
             "usage": {"prompt_tokens": 1, "completion_tokens": 1},
         })  # fmt: skip
 
-    def reply(self, value: Any) -> None:
+    def reply(self, value: Any, status: int = 200) -> None:
         data = json.dumps(value).encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)

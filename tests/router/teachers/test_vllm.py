@@ -313,6 +313,20 @@ def test_a_text_is_foretold_by_the_server_that_is_started_for_it(make: Make) -> 
     assert found[0][1] == pytest.approx(np.array([[0.75, 0.0], [0.75, 0.25]]))
 
 
+def test_a_server_that_tells_too_few_tokens_says_how_to_start_it(make: Make) -> None:
+    teacher = make("a", 0.4, "--most=20")
+
+    async def ask() -> Any:
+        try:
+            return await teacher.top_k([([1, 2], 1)], 32, 50, 1.0)
+        finally:
+            await teacher.close()
+
+    with pytest.raises(CallError, match="--max-logprobs 32") as caught:
+        asyncio.run(ask())
+    assert caught.value.error_class == "no_logprobs"
+
+
 @pytest.mark.parametrize(
     "body",
     [{}, {"choices": []}, {"choices": [{"prompt_logprobs": None}]}, {"choices": [{"text": ""}]}],
