@@ -1,22 +1,43 @@
 """The recipe's sections `probes:` and `evaluate:`."""
 
 import difflib
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from ledger.section import FileSource, HoldOut, Section, Source
 
-SCORERS = ("choice", "exact", "numeric", "reasoning_gym", "regex")
+SCORERS = (
+    "bleu",
+    "choice",
+    "chrf",
+    "code",
+    "exact",
+    "json_fields",
+    "json_schema",
+    "numeric",
+    "reasoning_gym",
+    "regex",
+    "rouge_l",
+    "similarity",
+    "tool_calls",
+)
+FUNCTION = re.compile(
+    r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
+)  # a Python function of one's own
 
 
 def unknown_scorer(name: str) -> str | None:
     """What is wrong with a scorer's name, and the way out; None if there is such a scorer."""
-    if name in SCORERS:
+    if name in SCORERS or FUNCTION.fullmatch(name):
         return None
     near = difflib.get_close_matches(name.lower(), SCORERS, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"there is no scorer {name!r}.{hint} The scorers are: {', '.join(SCORERS)}."
+    return (
+        f"there is no scorer {name!r}.{hint} The scorers are: {', '.join(SCORERS)}; a function of your own is "
+        "`module:function`."
+    )
 
 
 def _known_scorers(scorer: str | dict[str, str]) -> str | dict[str, str]:
@@ -81,7 +102,8 @@ class ProbesConfig(_Items):
     )
     scorer: ScorerChoice = Field(
         default="exact",
-        description="How an answer is graded: a scorer's name, or one per task as {task: name}.",
+        description="How an answer is graded: a scorer's name, `module:function` for a Python function of your "
+        "own, or one per task as {task: name}.",
     )
 
     @model_validator(mode="after")

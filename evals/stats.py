@@ -4,12 +4,15 @@ Every interval has width when all items agree. scipy is imported when a figure i
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+
+PERMUTATIONS = 9_999
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +27,18 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class PairedTest:
-    """On how many items the first did better, worse or the same, and the two-sided p-value."""
+    """On how many items the first did better, worse or the same, and the two-sided p-value.
+
+    `method` is "McNemar" where all scores are 0 or 1, else "permutation". `adjusted` is the p-value after
+    Holm's correction where several tests were made together, else the same.
+    """
 
     better: int
     worse: int
     same: int
     p_value: float
+    adjusted: float
+    method: Literal["McNemar", "permutation"]
 
 
 def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
@@ -92,20 +101,69 @@ def lower_bound(values: Sequence[float], floor: float, confidence: float = 0.95)
     return float(brentq(excess, floor + 1e-9 * span, distinct[-1] - 1e-9 * span, xtol=1e-12))
 
 
+def surely_above(values: Floats, weights: Floats, floor: float, confidence: float = 0.95) -> bool:
+    """Whether Gaffke's lower bound is at least 0, for values that occur so many times (parts of times too)."""
+    return _chance_below_zero(*_weighted([floor, *values], [1.0, *weights])) <= 1 - confidence
+
+
 def upper_bound(values: Sequence[float], ceiling: float, confidence: float = 0.95) -> float:
     """The mirror image of `lower_bound`: no item can be above `ceiling`."""
     return -lower_bound([-value for value in values], -ceiling, confidence)
 
 
-def mcnemar(first: Sequence[float], second: Sequence[float]) -> PairedTest:
-    """McNemar's exact test over paired items; for graded scores that is the sign test."""
+def paired_test(first: Sequence[float], second: Sequence[float]) -> PairedTest:
+    """Whether the first did better than the second on the same items: McNemar's exact test for scores of 0 and
+    1, else a permutation test of the mean difference, which exchanges the two on items drawn at random
+    (seeded).
+    """
+    gaps = np.asarray(first, np.float64) - np.asarray(second, np.float64)
+    better, worse = int((gaps > 0).sum()), int((gaps < 0).sum())
+    binary = bool(np.isin([*first, *second], (0.0, 1.0)).all())
+    p_value = _mcnemar(better, worse) if binary else _permutation(gaps[gaps != 0])
+    same = len(gaps) - better - worse
+    return PairedTest(better, worse, same, p_value, p_value, "McNemar" if binary else "permutation")
+
+
+def holm(tests: Sequence[PairedTest]) -> list[PairedTest]:
+    """The tests with p-values adjusted for their number (Holm 1979): all together err as one."""
+    from statsmodels.stats.multitest import multipletests
+
+    if not tests:
+        return []
+    adjusted = multipletests([test.p_value for test in tests], method="holm")[1]
+    return [replace(test, adjusted=float(p)) for test, p in zip(tests, adjusted, strict=True)]
+
+
+def _mcnemar(better: int, worse: int) -> float:
     from scipy.stats import binomtest
 
-    pairs = list(zip(first, second, strict=True))
-    better = sum(a > b for a, b in pairs)
-    worse = sum(a < b for a, b in pairs)
-    p_value = float(binomtest(better, better + worse).pvalue) if better + worse else 1.0
-    return PairedTest(better, worse, len(pairs) - better - worse, p_value)
+    return float(binomtest(better, better + worse).pvalue) if better + worse else 1.0
+
+
+def _permutation(gaps: Floats) -> float:
+    from scipy.stats import permutation_test
+
+    if not gaps.size:
+        return 1.0
+    found = permutation_test(
+        (gaps,),
+        lambda signed, axis: signed.mean(axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=PERMUTATIONS,
+        rng=0,
+    )
+    return float(found.pvalue)
+
+
+def _weighted(
+    values: Sequence[float] | Floats, weights: Sequence[float] | Floats
+) -> tuple[Floats, Floats]:
+    """The distinct values, ascending, and the sum of each one's weights; those without weight are left out."""
+    distinct, places = np.unique(np.asarray(values, np.float64), return_inverse=True)
+    total = np.zeros(len(distinct))
+    np.add.at(total, places, np.asarray(weights, np.float64))
+    return distinct[total > 0], total[total > 0]
 
 
 def _distinct(values: Sequence[float] | Floats) -> tuple[Floats, Floats]:

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+from evals.recovery import Recovery, Scores, overall_recovery, recovery
 from evals.scorers import BadScorer, Score, score
-from evals.stats import PairedTest, mcnemar, mean_interval
+from evals.stats import PairedTest, holm, mean_interval, paired_test
 from evals.verdict import Overall, Verdict, overall, within
 from ledger.errors import InputError
 from ledger.keys import content_key, now_us
@@ -65,14 +66,17 @@ class TaskSummary:
     """A task: all models' standings, the student's test and verdict.
 
     `routed` counts the items of each teacher that they are routed to, most first, and `teacher` is the
-    standing of the answers that items got there.
+    standing of the answers that items got there; `oracle` is that of each item's best answer by any teacher.
     """
 
     task: str
     models: dict[str, Standing]
     routed: dict[str, int]
     teacher: Standing
+    oracle: Standing
     against_baseline: PairedTest
+    against_teacher: PairedTest
+    recovery: Recovery
     verdict: Verdict
 
 
@@ -82,6 +86,7 @@ class Summary:
 
     tasks: dict[str, TaskSummary]
     overall: Overall
+    recovery: Recovery
 
 
 def score_answers(
@@ -170,7 +175,8 @@ def summarise(
             f"{', '.join(sorted(routed)) or 'nothing'}): give it probes, or take its items out."
         )
     all_standings = standings(scored)
-    tasks = {}
+    trios: dict[str, Scores] = {}
+    found: dict[str, tuple[Standing, Standing]] = {}
     for task, by_model in scored.items():
         taught = {
             key: by_model[teacher][key]
@@ -180,15 +186,39 @@ def summarise(
         ours, theirs, before = _paired(
             [by_model.get(student, {}), taught, by_model.get(baseline, {})]
         )
-        tasks[task] = TaskSummary(
+        trios[task] = (ours, theirs, before)
+        teachers = [each for name, each in by_model.items() if name not in (student, baseline)]
+        items = len(_keys(by_model))
+        found[task] = (_standing(taught, items), _standing(_best(teachers), items))
+    learnt = holm([paired_test(ours, before) for ours, _, before in trios.values()])
+    behind = holm([paired_test(ours, theirs) for ours, theirs, _ in trios.values()])
+    tasks = {
+        task: TaskSummary(
             task,
             all_standings[task],
             dict(Counter(routed[task].values()).most_common()),
-            _standing(taught, len(_keys(by_model))),
-            mcnemar(ours, before),
-            within(ours, theirs, before, margin),
+            *found[task],
+            against_baseline=learnt[number],
+            against_teacher=behind[number],
+            recovery=recovery(*trio),
+            verdict=within(*trio, margin),
         )
-    return Summary(tasks, overall({task: found.verdict for task, found in tasks.items()}))
+        for number, (task, trio) in enumerate(trios.items())
+    }
+    return Summary(
+        tasks,
+        overall({task: each.verdict for task, each in tasks.items()}),
+        overall_recovery(list(trios.values())),
+    )
+
+
+def _best(teachers: Sequence[Mapping[str, Score]]) -> dict[str, Score]:
+    """By item, the best of the scores that teachers got for it."""
+    keys = {key for each in teachers for key in each}
+    return {
+        key: max((each[key] for each in teachers if key in each), key=lambda score: score.value)
+        for key in sorted(keys)
+    }
 
 
 def mean_of(standings: Sequence[Standing]) -> Standing:
@@ -270,6 +300,8 @@ def put_summary(
                 "routed": found.routed,
                 "verdict": asdict(found.verdict),
                 "against_baseline": asdict(found.against_baseline),
+                "against_teacher": asdict(found.against_teacher),
+                "recovery": asdict(found.recovery),
             }
             for task, found in summary.tasks.items()
         },

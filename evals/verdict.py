@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from evals.power import further_items
 from evals.stats import lower_bound, upper_bound
 
 Decision = Literal["yes", "no", "not enough data"]
@@ -18,7 +19,11 @@ Decision = Literal["yes", "no", "not enough data"]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A task's verdict. `difference` is the mean of d over `n` items, 0 where there is none."""
+    """A task's verdict. `difference` is the mean of d over `n` items, 0 where there is none.
+
+    `further` is how many more items would do where there are too few, if the student is as good as its teacher;
+    None where the verdict is clear, or no number would do.
+    """
 
     decision: Decision
     difference: float
@@ -26,6 +31,7 @@ class Verdict:
     upper: float
     n: int
     reason: str
+    further: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,14 @@ def within(
     lower = lower_bound(d.tolist(), -keep, confidence)
     upper = upper_bound(d.tolist(), 1.0, confidence)
     decision, reason = _decide(scores.mean(axis=1).tolist(), lower, upper, keep, n)
-    return Verdict(decision, float(d.mean()), lower, upper, n, reason)
+    further = None
+    if decision == "not enough data" and scores[1].mean() > scores[2].mean():
+        further = further_items(student, teacher, margin, confidence)
+        if further is not None:
+            reason += (
+                f"; about {further:,} further items would tell, if it is as good as its teacher"
+            )
+    return Verdict(decision, float(d.mean()), lower, upper, n, reason, further)
 
 
 def overall(verdicts: Mapping[str, Verdict]) -> Overall:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ledger.keys import folder_hash
 from ledger.prompts import Prompt
 from ledger.weights import refuse_missing
-from trainer.errors import BadBase
+from trainer.errors import BadBase, BaseMissing
 from trainer.signals.hard import PLAIN_TEMPLATE, ChatFormat, Example
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def find_base(base: str, base_dir: Path) -> str:
             )
         return str(folder)
     if base.startswith((".", "/", "~")) or base.count("/") > 1 or folder.exists():
-        raise BadBase(
+        raise BaseMissing(
             f"student.base {base!r} is no folder (looked for {folder}): "
             "give the folder of a model, relative to the recipe, or a hub id such as `owner/name`."
         )

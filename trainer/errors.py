@@ -1,7 +1,8 @@
 """What can go wrong in training. Each message names the value, the rule and the way out.
 
 InputError
-├── BadBase             the student's base cannot be found or used
+├── BadBase             the student's base cannot be used
+│   └── BaseMissing     it is not on this machine
 ├── FeaturesMissing     no teacher gives the hidden states that the signal asks for
 ├── NotMeasured         no step can be timed, or none ends
 ├── NoSuchLayer         the recipe names a layer that a model does not have
@@ -20,6 +21,7 @@ from trainer.signals.hard import TemplateError
 
 __all__ = [
     "BadBase",
+    "BaseMissing",
     "Diverged",
     "FeaturesMissing",
     "NoSuchLayer",
@@ -35,6 +37,10 @@ __all__ = [
 
 class BadBase(InputError):
     """`student.base` names no model that can be loaded here."""
+
+
+class BaseMissing(BadBase):
+    """`student.base` names a model that is not on this machine, or not yet."""
 
 
 class FeaturesMissing(InputError):

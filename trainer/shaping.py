@@ -14,7 +14,7 @@ from ledger.weights import refuse_broken
 from trainer import checkpoints
 from trainer.base import LOCAL_AND_NO_CODE, find_base, load_model, quiet, text_config
 from trainer.config import StudentConfig
-from trainer.errors import BadBase
+from trainer.errors import BadBase, BaseMissing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,16 +55,20 @@ def is_shaped(config: StudentConfig, base: str) -> bool:
 
 
 def refuse_student(config: StudentConfig, base_dir: Path) -> None:
-    """Raises BadBase or BrokenWeights where the student cannot be made: its base is not there, damaged or cut
-    short, or `layers` or `shape` does not go with it. Loads no weights.
+    """Raises BaseMissing, BadBase or BrokenWeights where the student cannot be made: its base is not there,
+    damaged or cut short, or `layers` or `shape` does not go with it. Loads no weights.
     """
     base = find_base(config.base, base_dir)
+    if not Path(base).is_dir():
+        raise BaseMissing(
+            f"the hub's cache does not hold student.base {base}: fetch it with `hf download {base}`."
+        )
     is_shaped(config, base)
     if config.layers is not None:
         _refuse_layers(config, base)
     if config.shape is not None:
         _shape_of(config, base)
-    elif Path(base).is_dir():
+    else:
         refuse_broken(Path(base))
 
 

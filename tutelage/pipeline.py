@@ -131,7 +131,7 @@ def _preflight(workspace: Workspace, stages: set[str], watch: Watch) -> None:
     refuse_unknown_budgets(workspace)
     refuse_unknown_routes(workspace)
     refuse_unknown_weights(workspace)
-    refuse_students(workspace)
+    refuse_students(workspace, absent=None if "generate" in stages else [])
     if "generate" in stages:
         _ = workspace.baseline_key
         refuse_small_pool(workspace)

@@ -86,7 +86,8 @@ def check_recipe(path: Path) -> Checked:
         workspace.scorer(name)
     refuse_unknown_routes(workspace)
     refuse_unknown_weights(workspace)
-    refuse_students(workspace)
+    absent: list[str] = []
+    refuse_students(workspace, absent)
     return Checked(
         path=str(path),
         name=recipe.name,
@@ -98,7 +99,7 @@ def check_recipe(path: Path) -> Checked:
         train=len(pools.train),
         skipped=pools.skipped.count,
         teachers={name: teacher.kind for name, teacher in recipe.teachers.items()},
-        warnings=list(_warnings(workspace)),
+        warnings=[*_warnings(workspace), *(f"not ready yet: {each}" for each in absent)],
     )
 
 
@@ -113,11 +114,10 @@ def _warnings(workspace: Workspace) -> Iterator[str]:
             workspace.open_teacher(name).require_ready()
         except TutelageError as error:
             yield f"not ready yet: {error}"
-    for part in ("embedder", "baseline_key"):
-        try:
-            getattr(workspace, part)
-        except TutelageError as error:
-            yield f"not ready yet: {error}"
+    try:
+        _ = workspace.embedder
+    except TutelageError as error:
+        yield f"not ready yet: {error}"
     for source in recipe.prompts:
         if source.licence == "unknown":
             yield f"prompts of {source.name} have licence `unknown`"

@@ -70,6 +70,7 @@ def collect(workspace: Workspace, result: dict[str, Any]) -> ReportData:
         verdict=result["verdict"],
         sentence=result["sentence"],
         within=result["within"],
+        recovery=_recovery(result["recovery"]),
         teachers=tuple(workspace.recipe.teachers),
         tasks=tuple(_task(workspace, name, found) for name, found in result["tasks"].items()),
         strengths=strengths,
@@ -104,6 +105,12 @@ def _estimate(value: dict[str, Any]) -> Estimate:
     return Estimate(value["mean"], value["lo"], value["hi"], value["n"])
 
 
+def _recovery(found: dict[str, Any]) -> Estimate | None:
+    if found["value"] is None:
+        return None
+    return Estimate(found["value"], found["lo"], found["hi"], found["n"])
+
+
 def _task(workspace: Workspace, name: str, found: dict[str, Any]) -> TaskResult:
     left = {teacher: n for at, teacher, n in workspace.outputs["route"]["left"] if at == name}
     stay = workspace.outputs["classify"]["tasks"].get(name, 0) - sum(left.values())
@@ -124,7 +131,11 @@ def _task(workspace: Workspace, name: str, found: dict[str, Any]) -> TaskResult:
         difference=found["difference"]["mean"],
         lower=found["difference"]["lo"],
         upper=found["difference"]["hi"],
-        mcnemar_p=found["against_baseline_p"],
+        recovery=_recovery(found["recovery"]),
+        recovery_reason=found["recovery"]["reason"],
+        oracle=_estimate(found["oracle"]),
+        baseline_p=found["against_baseline"]["adjusted"],
+        teacher_p=found["against_teacher"]["adjusted"],
     )
 
 

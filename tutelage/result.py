@@ -17,6 +17,7 @@ def build_result(workspace: Workspace) -> dict[str, Any]:
         "within": workspace.recipe.evaluate.within,
         "verdict": evaluated["overall"]["decision"],
         "sentence": "",
+        "recovery": evaluated["recovery"],
         "tasks": tasks,
         "unsure": outputs["route"]["routes"]["unsure"],
         "prompts": outputs["classify"]["tasks"],
@@ -49,6 +50,7 @@ def build_result(workspace: Workspace) -> dict[str, Any]:
     }
     result["sentence"] = _sentence(result)
     result["cost_line"] = _cost_line(workspace, result)
+    result["recovery_line"] = recovery_line(result["recovery"])
     result["speed_line"] = speed_line(result)
     result["next"] = _next(workspace, result)
     return result
@@ -90,7 +92,11 @@ def _task(outputs: dict[str, Any], task: str, found: dict[str, Any]) -> dict[str
             "lo": verdict["lower"],
             "hi": verdict["upper"],
         },
-        "against_baseline_p": found["against_baseline"]["p_value"],
+        "further_items": verdict["further"],
+        "recovery": found["recovery"],
+        "oracle": _estimate(found["oracle"]),
+        "against_baseline": found["against_baseline"],
+        "against_teacher": found["against_teacher"],
     }
 
 
@@ -107,10 +113,14 @@ def _sentence(result: dict[str, Any]) -> str:
     if result["verdict"] == "no":
         lost = ", ".join(name for name, task in tasks.items() if task["verdict"] == "no")
         return f"The student is more than {within} below its teacher on {lost}."
-    open_ = ", ".join(name for name, task in tasks.items() if task["verdict"] != "yes")
+    open_ = {
+        name: task["further_items"] for name, task in tasks.items() if task["verdict"] != "yes"
+    }
+    further = [f"{number:,} of {name}" for name, number in open_.items() if number is not None]
+    would_do = f"about {', '.join(further)} would do" if further else "see why in the report"
     return (
-        f"Not enough data to say whether the student is within {within} of its teachers on {open_}: "
-        "add test items."
+        f"Not enough data to say whether the student is within {within} of its teachers on "
+        f"{', '.join(open_)}: add test items ({would_do})."
     )
 
 
@@ -124,6 +134,14 @@ def _cost_line(workspace: Workspace, result: dict[str, Any]) -> str:
     answers = workspace.ledger.rows(query, [workspace.run, teachers])[0][0]
     seconds = sum(result["stages_s"].values())
     return f"${total:.2f} for {answers:,} answers of teachers; {seconds:,.0f} s of work in all"
+
+
+def recovery_line(found: dict[str, Any]) -> str:
+    """How far the student came from its baseline towards its teachers."""
+    if found["value"] is None:
+        return f"undefined: {found['reason']}"
+    value, lo, hi = (f"{100 * found[name]:.0f}" for name in ("value", "lo", "hi"))
+    return f"{value} % [{lo}, {hi}] of the way from the baseline to its teachers"
 
 
 def speed_line(result: dict[str, Any]) -> str:

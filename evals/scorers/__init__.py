@@ -4,6 +4,6 @@
 in which the scorer finds nothing to grade has `extracted=False` and value 0.
 """
 
-from evals.scorers.base import BadScorer, Score, score
+from evals.scorers.base import BadScorer, Score, find_scorer, score
 
-__all__ = ["BadScorer", "Score", "score"]
+__all__ = ["BadScorer", "Score", "find_scorer", "score"]

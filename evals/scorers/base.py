@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -27,11 +28,19 @@ Scorer = Callable[[str, str | None, Mapping[str, Any]], Score]
 
 # name -> module that holds a function of that name; a module is imported when it is first used.
 _MODULES = {
+    "bleu": "evals.scorers.overlap",
     "choice": "evals.scorers.choice",
+    "chrf": "evals.scorers.overlap",
+    "code": "evals.scorers.code",
     "exact": "evals.scorers.text",
+    "json_fields": "evals.scorers.structured",
+    "json_schema": "evals.scorers.structured",
     "numeric": "evals.scorers.numeric",
     "reasoning_gym": "evals.scorers.gym",
     "regex": "evals.scorers.text",
+    "rouge_l": "evals.scorers.overlap",
+    "similarity": "evals.scorers.overlap",
+    "tool_calls": "evals.scorers.structured",
 }
 
 
@@ -40,10 +49,20 @@ def score(name: str, answer: str, reference: str | None, meta: Mapping[str, Any]
 
     Raises BadScorer for an unknown name, and where reference or meta are not what it needs.
     """
+    return find_scorer(name)(answer, reference, meta)
+
+
+@cache
+def find_scorer(name: str) -> Scorer:
+    """The scorer of that name, or the user's own function at `module:function`. Raises BadScorer."""
     if problem := unknown_scorer(name):
         raise BadScorer(problem)
-    scorer: Scorer = getattr(import_module(_MODULES[name]), name)
-    return scorer(answer, reference, meta)
+    if name in _MODULES:
+        scorer: Scorer = getattr(import_module(_MODULES[name]), name)
+        return scorer
+    from evals.scorers.own import own_scorer
+
+    return own_scorer(name)
 
 
 def correct(right: bool) -> Score:

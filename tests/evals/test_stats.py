@@ -4,11 +4,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import beta, binom
+from scipy.stats import beta, binom, ttest_rel
 from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
-from evals.stats import lower_bound, mcnemar, mean_interval, upper_bound, wilson
+from evals.stats import (
+    PairedTest,
+    holm,
+    lower_bound,
+    mean_interval,
+    paired_test,
+    upper_bound,
+    wilson,
+)
 
 scores = st.lists(
     st.floats(0, 1, allow_subnormal=False).map(lambda x: round(x, 4)), min_size=1, max_size=40
@@ -164,7 +172,7 @@ def test_mcnemar_is_statsmodels(pairs: list[tuple[bool, bool]]) -> None:
     table = np.zeros((2, 2))
     for first, second in pairs:
         table[int(first), int(second)] += 1
-    found = mcnemar([float(a) for a, _ in pairs], [float(b) for _, b in pairs])
+    found = paired_test([float(a) for a, _ in pairs], [float(b) for _, b in pairs])
     assert found.p_value == pytest.approx(reference_mcnemar(table, exact=True).pvalue)
     assert (found.better, found.worse) == (table[1, 0], table[0, 1])
     assert found.same == table[0, 0] + table[1, 1]
@@ -173,9 +181,32 @@ def test_mcnemar_is_statsmodels(pairs: list[tuple[bool, bool]]) -> None:
 def test_mcnemar_worked_example() -> None:
     """8 discordant pairs, all one way: two-sided p = 2 / 2^8 (Agresti, Categorical Data Analysis,
     section 10.1: the discordant pairs are binomial with 1/2)."""
-    assert mcnemar([1.0] * 8 + [1.0], [0.0] * 8 + [1.0]).p_value == pytest.approx(2 / 256)
+    assert paired_test([1.0] * 8 + [1.0], [0.0] * 8 + [1.0]).p_value == pytest.approx(2 / 256)
 
 
-def test_mcnemar_counts_graded_scores_by_who_did_better() -> None:
-    found = mcnemar([0.5, 0.2, 1.0, 0.0], [0.4, 0.3, 1.0, 0.0])
-    assert (found.better, found.worse, found.same, found.p_value) == (1, 1, 2, 1.0)
+def test_graded_scores_are_permuted() -> None:
+    """Signs of three gaps .3, .2, .1: of 8 ways to draw them, 2 give a mean at least as far from 0 as all
+    alike.
+    """
+    found = paired_test([0.5, 0.4, 0.3, 0.0], [0.2, 0.2, 0.2, 0.0])
+    assert (found.better, found.worse, found.same, found.method) == (3, 0, 1, "permutation")
+    assert found.p_value == pytest.approx(2 / 8)
+    assert paired_test([0.5], [0.5]).p_value == 1.0
+
+
+def test_permutation_nears_the_t_test_and_repeats_itself() -> None:
+    rng = np.random.default_rng(0)
+    first = rng.beta(2, 2, 200)
+    second = np.clip(first - 0.02 + rng.normal(0, 0.15, 200), 0, 1)
+    found = paired_test(first.tolist(), second.tolist())
+    assert found.p_value == pytest.approx(ttest_rel(first, second).pvalue, abs=0.02)
+    assert found == paired_test(first.tolist(), second.tolist())
+
+
+def test_holm_worked_example() -> None:
+    """Holm, A simple sequentially rejective multiple test procedure, 1979: of four p-values .01, .04, .03, .005
+    the least is times 4, the next times 3, and so on, and none is below one before it."""
+    tests = [PairedTest(0, 0, 0, p, p, "McNemar") for p in (0.01, 0.04, 0.03, 0.005)]
+    assert [each.adjusted for each in holm(tests)] == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert [each.p_value for each in holm(tests)] == [0.01, 0.04, 0.03, 0.005]
+    assert holm([]) == []

@@ -228,3 +228,19 @@ def test_standings_alone_can_be_kept_before_there_is_a_student(ledger: Ledger) -
     put_standings(ledger, found, run="r", key=content_key("b"), roles={"baseline": "baseline"})
     ledger.fold()
     assert ledger.rows("SELECT task, role, n FROM evaluation") == [("maths", "baseline", 10)]
+
+
+def test_headroom_recovery_and_tests_over_tasks() -> None:
+    scored = run_of(270)
+    keys = list(scored["maths"]["adder"])
+    scored["maths"]["adder"] |= dict.fromkeys(keys[-30:], Score(0.0, True))
+    scored["maths"]["speller"] |= dict.fromkeys(keys[-10:], Score(1.0, True))
+    scored["words"] = {name: dict(found) for name, found in scored["maths"].items()}
+    summary = summarise(scored, routed() | {"words": routed()["maths"]})
+    task = summary.tasks["maths"]
+    assert task.teacher.mean == pytest.approx(270 / 300)
+    assert task.oracle.mean == pytest.approx(280 / 300)
+    assert task.recovery.value == pytest.approx(1.0)
+    assert summary.recovery.n == 600
+    assert task.against_teacher.p_value == 1.0
+    assert task.against_baseline.adjusted == pytest.approx(2 * task.against_baseline.p_value)

@@ -57,6 +57,9 @@ def test_no_file_holds(what: str) -> None:
     assert found == []
 
 
+SANDBOX = "evals/scorers/sandbox.py"  # runs answers that are programs, where they do no harm
+
+
 def test_no_module_unpickles_or_evaluates() -> None:
     found = []
     for module in SOURCE:
@@ -70,7 +73,7 @@ def test_no_module_unpickles_or_evaluates() -> None:
                 found.append(f"{module.where}:{node.lineno} calls {ast.unparse(node.func)}")
             if isinstance(node, ast.keyword) and node.arg == "shell":
                 found.append(f"{module.where}:{node.value.lineno} runs a shell")
-    assert found == []
+    assert [each for each in found if not each.startswith(SANDBOX)] == []
 
 
 def test_rooms_never_print() -> None:

@@ -47,7 +47,13 @@ class TaskResult:
     difference: float | None = None
     lower: float | None = None  # one-sided 95 % bounds of the difference
     upper: float | None = None
-    mcnemar_p: float | None = None  # student against baseline, paired
+    recovery: Estimate | None = (
+        None  # of the teacher's gain over the baseline; None where undefined
+    )
+    recovery_reason: str = ""  # why it is undefined
+    oracle: Estimate | None = None  # each item's best answer by any teacher
+    baseline_p: float | None = None  # student against baseline, paired, adjusted for the tasks
+    teacher_p: float | None = None  # and against its teacher
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,6 +322,7 @@ class ReportData:
     verdict: Decision | None  # None: the run has not come to `evaluate` yet
     sentence: str  # the answer to "did it work?", one or two sentences
     within: float = 0.05  # the recipe's margin
+    recovery: Estimate | None = None  # over all tasks; None where undefined
     teachers: tuple[str, ...] = ()  # in recipe order: fixes their colours
     tasks: tuple[TaskResult, ...] = ()
     strengths: tuple[Strength, ...] = ()

@@ -80,8 +80,12 @@ def refuse_long_items(workspace: Workspace) -> None:
         )
 
 
-def refuse_students(workspace: Workspace) -> None:
-    """Raises InputError, with file:line, where the student or another size of it cannot be made or trained."""
+def refuse_students(workspace: Workspace, absent: list[str] | None = None) -> None:
+    """Raises InputError, with file:line, where the student or another size of it cannot be made or trained.
+
+    What is said of bases that are not on this machine goes into `absent`, where that is given.
+    """
+    from trainer.errors import BaseMissing
     from trainer.shaping import refuse_student
     from trainer.tensorboard import refuse_missing_package
 
@@ -91,6 +95,10 @@ def refuse_students(workspace: Workspace) -> None:
             refuse_student(config, workspace.base)
             if "logit" in student.signal and config.base != student.base:
                 _refuse_other_vocabulary(config, student, workspace.base)
+        except BaseMissing as error:
+            if absent is None:
+                raise InputError(f"{workspace.loaded.at(*place)}: {error}") from error
+            absent.append(str(error))
         except InputError as error:
             raise InputError(f"{workspace.loaded.at(*place)}: {error}") from error
     if student.tensorboard:
@@ -366,6 +374,7 @@ def _evaluate(workspace: Workspace, watch: Watch) -> Output:
             for task, found in summary.tasks.items()
         },
         "overall": asdict(summary.overall),
+        "recovery": asdict(summary.recovery),
         "speed": speed_of(
             workspace,
             watch,

@@ -118,7 +118,12 @@ def results() -> tuple[TaskResult, ...]:
             student - 0.95 * teacher,
             low,
             high,
-            1.2e-80,
+            recovery=Estimate(
+                student / teacher, student / teacher - 0.02, student / teacher + 0.02, 300
+            ),
+            oracle=wilson(teacher, 300),
+            baseline_p=1.2e-80,
+            teacher_p=0.25,
         )
         for task, (base, student, teacher, runner, low, high) in figures.items()
     )
