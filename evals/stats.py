@@ -143,7 +143,7 @@ def _mcnemar(better: int, worse: int) -> float:
 def _permutation(gaps: Floats) -> float:
     from scipy.stats import permutation_test
 
-    if not gaps.size:
+    if gaps.size < 2:  # one sign is as likely as the other
         return 1.0
     found = permutation_test(
         (gaps,),

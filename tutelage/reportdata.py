@@ -16,7 +16,9 @@ from tutelage.report.data import (
     FilterWord,
     Flow,
     Licence,
+    Likeness,
     LossPart,
+    Matching,
     Mix,
     MixCell,
     MixPosition,
@@ -73,6 +75,15 @@ def collect(workspace: Workspace, result: dict[str, Any]) -> ReportData:
         recovery=_recovery(result["recovery"]),
         teachers=tuple(workspace.recipe.teachers),
         tasks=tuple(_task(workspace, name, found) for name, found in result["tasks"].items()),
+        likeness=_likeness(outputs["evaluate"]["likeness"]),
+        matching=_matching(outputs["evaluate"]["distribution"]),
+        unmatched=tuple(
+            dict.fromkeys(
+                f"{teacher}: {why}"
+                for by_model in outputs["evaluate"]["distribution"].values()
+                for teacher, why in by_model["why"].items()
+            )
+        ),
         strengths=strengths,
         nearness=tuple(
             Nearness(teacher, task, likelihood, reach)
@@ -136,6 +147,36 @@ def _task(workspace: Workspace, name: str, found: dict[str, Any]) -> TaskResult:
         oracle=_estimate(found["oracle"]),
         baseline_p=found["against_baseline"]["adjusted"],
         teacher_p=found["against_teacher"]["adjusted"],
+    )
+
+
+def _likeness(found: dict[str, dict[str, Any]]) -> tuple[Likeness, ...]:
+    pairs = {
+        "before": "before and its teacher",
+        "student": "student and its teacher",
+        "changed": "student and before",
+    }
+    return tuple(
+        Likeness(task, words, {name: _estimate(each) for name, each in by_pair[pair].items()})
+        for task, by_pair in found.items()
+        for pair, words in pairs.items()
+        if by_pair[pair]
+    )
+
+
+def _matching(found: dict[str, dict[str, Any]]) -> tuple[Matching, ...]:
+    return tuple(
+        Matching(
+            task,
+            model,
+            {name: _estimate(each) for name, each in by_model[model]["figures"].items()},
+            by_model[model]["calibration_error"],
+            by_model[model]["tokens"],
+            by_model[model]["covered"],
+        )
+        for task, by_model in found.items()
+        for model in ("before", "student")
+        if by_model[model]["covered"]
     )
 
 

@@ -97,6 +97,8 @@ def _task(outputs: dict[str, Any], task: str, found: dict[str, Any]) -> dict[str
         "oracle": _estimate(found["oracle"]),
         "against_baseline": found["against_baseline"],
         "against_teacher": found["against_teacher"],
+        "likeness": outputs["evaluate"]["likeness"][task],
+        "distribution": outputs["evaluate"]["distribution"][task],
     }
 
 

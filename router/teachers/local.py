@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ledger.keys import content_key, folder_hash, teacher_key
 from ledger.prompts import Prompt
@@ -46,6 +46,17 @@ LOGIT_TOKENS = 2048  # whose logits are in memory together: 400 MB with 50,000 w
 
 # Local teachers share the machine, so they share one thread: two at once would only be slower.
 _THREAD = ThreadPoolExecutor(1, thread_name_prefix="local-teacher")
+
+
+class Foretelling(NamedTuple):
+    """What a model foretells at T places: log-probabilities (T, K) of the tokens asked for and (T) of the one
+    that comes, the likeliest token (T), and its probability (T).
+    """
+
+    logprobs_T_K: "np.ndarray"
+    next_T: "np.ndarray"
+    best_T: "np.ndarray"
+    confidence_T: "np.ndarray"
 
 
 class LocalTeacher:
@@ -121,6 +132,15 @@ class LocalTeacher:
         model's context are left out.
         """
         return await _in_thread(lambda: self._top_k(rows, k, vocabulary, temperature))
+
+    async def held_against(
+        self, rows: Sequence[tuple[Sequence[int], int]], ids: "Sequence[np.ndarray]"
+    ) -> "list[Foretelling]":
+        """For each row (ids, start) what the model foretells of its places from `start` on, by
+        log-probabilities of the tokens (T, K) that `ids` names there. Places beyond the model's context are
+        left out.
+        """
+        return await _in_thread(lambda: self._held_against(rows, ids))
 
     def hidden_states(
         self, tokens_B_T: "torch.Tensor", mask_B_T: "torch.Tensor", layers: Sequence[int]
@@ -262,6 +282,32 @@ class LocalTeacher:
         for i, logits_T_V in self._foretelling(rows):
             top = (logits_T_V / temperature).softmax(1)[:, :vocabulary].topk(k, dim=1)
             found[i] = (top.indices.cpu().numpy(), top.values.cpu().numpy())
+        return found
+
+    def _held_against(
+        self, rows: Sequence[tuple[Sequence[int], int]], ids: "Sequence[np.ndarray]"
+    ) -> "list[Foretelling]":
+        import numpy as np
+        import torch
+
+        nothing = np.zeros(0, np.float64)
+        found = [
+            Foretelling(np.zeros((0, each.shape[1])), nothing, nothing.astype(np.int64), nothing)
+            for each in ids
+        ]
+        for i, logits_T_V in self._foretelling(rows):
+            tokens, start = rows[i]
+            logprobs_T_V = logits_T_V.log_softmax(1)
+            places = len(logits_T_V)
+            asked_T_K = torch.as_tensor(ids[i][:places], device=logits_T_V.device)
+            next_T = torch.tensor(tokens[start : start + places], device=logits_T_V.device)
+            best_T = logprobs_T_V.max(dim=1)
+            found[i] = Foretelling(
+                logprobs_T_V.gather(1, asked_T_K).double().cpu().numpy(),
+                logprobs_T_V.gather(1, next_T[:, None])[:, 0].double().cpu().numpy(),
+                best_T.indices.cpu().numpy(),
+                best_T.values.exp().double().cpu().numpy(),
+            )
         return found
 
     def _foretelling(

@@ -192,6 +192,7 @@ def test_graded_scores_are_permuted() -> None:
     assert (found.better, found.worse, found.same, found.method) == (3, 0, 1, "permutation")
     assert found.p_value == pytest.approx(2 / 8)
     assert paired_test([0.5], [0.5]).p_value == 1.0
+    assert paired_test([0.5, 0.5], [0.4, 0.5]).p_value == 1.0
 
 
 def test_permutation_nears_the_t_test_and_repeats_itself() -> None:

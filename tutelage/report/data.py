@@ -57,6 +57,27 @@ class TaskResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Likeness:
+    """How alike two models answered a task's test items, by measure (evals.similarity)."""
+
+    task: str
+    pair: str  # in words
+    measures: dict[str, Estimate]
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """How near a model's distributions over a task's teachers' answers are to the teachers' own, by measure."""
+
+    task: str
+    model: str  # in words
+    measures: dict[str, Estimate]  # in nats, but for `top1`; over tokens
+    calibration_error: float | None
+    tokens: int
+    covered: int  # of them, with a distribution of the teacher's
+
+
+@dataclass(frozen=True, slots=True)
 class Strength:
     """One cell of teachers x tasks: a teacher's score on the probes of a task."""
 
@@ -325,6 +346,9 @@ class ReportData:
     recovery: Estimate | None = None  # over all tasks; None where undefined
     teachers: tuple[str, ...] = ()  # in recipe order: fixes their colours
     tasks: tuple[TaskResult, ...] = ()
+    likeness: tuple[Likeness, ...] = ()
+    matching: tuple[Matching, ...] = ()
+    unmatched: tuple[str, ...] = ()  # why a teacher gives no distributions, a sentence each
     strengths: tuple[Strength, ...] = ()
     nearness: tuple[Nearness, ...] = ()  # under `objective: learnable`
     leaving: str = ""  # what came of letting prompts leave their task's teacher, a sentence

@@ -66,6 +66,13 @@ def bounds(estimate: Estimate) -> str:
     return f"{100 * estimate.lo:.1f}–{100 * estimate.hi:.1f}"
 
 
+def nats(value: float | None) -> str:
+    """A divergence with three digits behind the point."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    return f"{value:.3f}".replace("-", "\u2212")
+
+
 def p_value(value: float | None) -> str:
     """A p-value as papers print it."""
     if value is None or not math.isfinite(value):
@@ -113,6 +120,7 @@ FILTERS = {
     "percent": percent,
     "points": points,
     "bounds": bounds,
+    "nats": nats,
     "p_value": p_value,
     "whole": whole,
     "measure": measure,

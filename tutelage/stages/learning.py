@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +12,15 @@ from ledger.keys import content_key
 from ledger.prompts import Item
 from ledger.weights import BrokenWeights, refuse_broken
 from tutelage.buying import cannot_take, limits, measured_answers, purchase_figures, require_all
+from tutelage.matching import distributions, likeness
 from tutelage.stages.classifying import put_prompts
 from tutelage.stages.stage import Output, Stage
 from tutelage.watch import Watch
 from tutelage.workspace import BASELINE_NAME, STUDENT_NAME, Workspace
 
 if TYPE_CHECKING:
-    from evals.summary import Scored, Summary
+    from evals.summary import Nothing, Scored, Summary
+    from router.engine import BoughtAnswer
     from router.teachers.errors import CallError
     from router.teachers.local import LocalTeacher
     from router.teachers.protocol import Teacher
@@ -35,9 +37,18 @@ def _test_inputs(workspace: Workspace) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What models answered to test items, by prompt key, model and n; the scores; the purchase's figures."""
+
+    answers: "dict[tuple[str, str, int], BoughtAnswer | Nothing]"
+    scored: "Scored"
+    figures: Output
+
+
 def _answered(
     workspace: Workspace, watch: Watch, stage: str, asked: "dict[Teacher, list[Item]]"
-) -> "tuple[Scored, Output]":
+) -> Answered:
     """Scores of every model on the test items that it is asked."""
     from evals.summary import score_answers
     from router.engine import Request
@@ -57,7 +68,7 @@ def _answered(
         task: {name: by_key for name, by_key in models.items() if by_key}
         for task, models in scored.items()
     }
-    return answered, purchase_figures(workspace, stage, purchase)
+    return Answered(found, answered, purchase_figures(workspace, stage, purchase))
 
 
 def refuse_long_items(workspace: Workspace) -> None:
@@ -153,8 +164,8 @@ def _baseline(workspace: Workspace, watch: Watch) -> Output:
 
     put_prompts(workspace, workspace.pools.test)
     model = workspace.baseline
-    scored, figures = _answered(workspace, watch, "baseline", {model: workspace.pools.test})
-    found = standings(scored)
+    answered = _answered(workspace, watch, "baseline", {model: workspace.pools.test})
+    found = standings(answered.scored)
     put_standings(
         workspace.ledger,
         found,
@@ -162,7 +173,8 @@ def _baseline(workspace: Workspace, watch: Watch) -> Output:
         key=workspace.keys["baseline"],
         roles={BASELINE_NAME: BASELINE_NAME},
     )
-    return {**figures, "tasks": {t: asdict(by[BASELINE_NAME]) for t, by in found.items()}}
+    tasks = {task: asdict(by_model[BASELINE_NAME]) for task, by_model in found.items()}
+    return {**answered.figures, "tasks": tasks}
 
 
 def _baseline_line(output: Output) -> str:
@@ -351,34 +363,37 @@ def asked_on_test(workspace: Workspace) -> dict[str, list[Item]]:
 
 def examined(
     workspace: Workspace, watch: Watch, stage: str, student: "LocalTeacher"
-) -> "tuple[Summary, Output]":
+) -> "tuple[Summary, Answered]":
     """A student beside baseline and teachers on the test items."""
     from evals.summary import summarise
 
     asked = {workspace.teachers[name]: items for name, items in asked_on_test(workspace).items()}
     asked[workspace.baseline] = asked[student] = workspace.pools.test
-    scored, figures = _answered(workspace, watch, stage, asked)
-    routed = routed_on_test(workspace)
-    return summarise(scored, routed, margin=workspace.recipe.evaluate.within), figures
+    answered = _answered(workspace, watch, stage, asked)
+    margin = workspace.recipe.evaluate.within
+    return summarise(answered.scored, routed_on_test(workspace), margin=margin), answered
 
 
 def _evaluate(workspace: Workspace, watch: Watch) -> Output:
     from evals.summary import put_summary
 
-    summary, figures = examined(workspace, watch, "evaluate", workspace.open_student())
+    student = workspace.open_student()
+    summary, answered = examined(workspace, watch, "evaluate", student)
     put_summary(workspace.ledger, summary, run=workspace.run, key=workspace.keys["evaluate"])
     return {
-        **figures,
+        **answered.figures,
         "tasks": {
             task: {**asdict(found), "compared": compared_teachers(workspace)[task]}
             for task, found in summary.tasks.items()
         },
         "overall": asdict(summary.overall),
         "recovery": asdict(summary.recovery),
+        "likeness": likeness(workspace, student, answered.answers, routed_on_test(workspace)),
+        "distribution": distributions(
+            workspace, watch, student, answered.answers, routed_on_test(workspace)
+        ),
         "speed": speed_of(
-            workspace,
-            watch,
-            [workspace.open_student(), workspace.baseline, *routed_teachers(workspace)],
+            workspace, watch, [student, workspace.baseline, *routed_teachers(workspace)]
         ),
     }
 

@@ -4,6 +4,7 @@ import asyncio
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ledger.prompts import Prompt
@@ -156,6 +157,26 @@ def test_top_k_is_the_head_of_the_whole_softmax(tiny_model: Path) -> None:
                 at[:20].sort(descending=True).values[:6].numpy(), abs=1e-6
             )
             assert values == pytest.approx(at[names].numpy(), abs=1e-6)
+
+
+def test_what_is_held_against_other_tokens_is_of_the_whole_softmax(tiny_model: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    rows = [([5, 6, 7, 8], 2), (list(range(5, 30)), 4), ([3, 4], 2)]
+    asked = [
+        np.array([[1, 9]] * (len(ids) - start), np.int64).reshape(-1, 2) for ids, start in rows
+    ]
+    found = asyncio.run(open_local("t", tiny_model).held_against(rows, asked))
+    network = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
+    for (ids, start), told in zip(rows, found, strict=True):
+        with torch.inference_mode():
+            whole = network(torch.tensor([ids])).logits[0].log_softmax(-1)[start - 1 : -1]
+        assert told.logprobs_T_K == pytest.approx(whole[:, [1, 9]].numpy(), abs=1e-4)
+        expected = [float(row[token]) for row, token in zip(whole, ids[start:], strict=True)]
+        assert told.next_T == pytest.approx(expected, abs=1e-4)
+        assert told.best_T.tolist() == whole.argmax(-1).tolist()
+        assert told.confidence_T == pytest.approx(whole.exp().amax(-1).numpy(), abs=1e-4)
 
 
 def test_what_lies_beyond_the_context_has_no_logprobs(tiny_model: Path) -> None:

@@ -13,7 +13,9 @@ from tutelage.report.data import (
     FilterWord,
     Flow,
     Licence,
+    Likeness,
     LossPart,
+    Matching,
     Mix,
     MixCell,
     MixPosition,
@@ -129,6 +131,39 @@ def results() -> tuple[TaskResult, ...]:
     )
 
 
+def likeness() -> tuple[Likeness, ...]:
+    names = ("tokens", "prefix", "bleu", "rouge_l", "chrf", "cosine")
+    means = {
+        "before and its teacher": 0.07,
+        "student and its teacher": 0.96,
+        "student and before": 0.06,
+    }
+    return tuple(
+        Likeness(task, pair, {name: wilson(mean, 300) for name in names})
+        for task in TASKS
+        for pair, mean in means.items()
+    )
+
+
+def matchings() -> tuple[Matching, ...]:
+    means = {
+        "kl": 0.21,
+        "reverse_kl": 0.35,
+        "js": 0.04,
+        "top1": 0.91,
+        "entropy_gap": -0.02,
+        "nll_gap": 0.3,
+    }
+    figures = {
+        name: Estimate(mean, mean - 0.01, mean + 0.01, 4_000) for name, mean in means.items()
+    }
+    return tuple(
+        Matching(task, model, figures, 0.031, 4_200, 4_000)
+        for task in TASKS
+        for model in ("before", "student")
+    )
+
+
 def front() -> tuple[Choice, ...]:
     cheap = dict.fromkeys(TASKS, "generalist")
     return (
@@ -220,6 +255,9 @@ def report() -> ReportData:
         "before training it solved next to none of the items.",
         teachers=TEACHERS,
         tasks=results(),
+        likeness=likeness(),
+        matching=matchings(),
+        unmatched=("hosted: it gives none",),
         strengths=strengths(),
         prompts=(
             TaskCount("spell_backward", 5391),
