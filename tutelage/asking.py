@@ -88,7 +88,7 @@ class Explained:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The student's and the routed teacher's answer to one prompt."""
+    """What the student, the routed teacher and the student before training answer to one prompt."""
 
     task: str
     probability: float
@@ -103,7 +103,9 @@ class Asked:
 
     def lines(self) -> list[Any]:
         """For the terminal."""
-        lines = [f"task {self.task} (probability {self.probability:.3f}), teacher {self.teacher}"]
+        lines = [
+            f"task {self.task} (probability {self.probability:.3f}), teacher {self.teacher}: {self.reason}"
+        ]
         for name, answer in self.answers.items():
             lines += ["", f"{name} ({self.seconds[name]:.2f} s)"]
             lines += [f"  {visible(line)}" for line in answer.splitlines() or ["(nothing)"]]
@@ -132,7 +134,9 @@ def _at_most_usd(workspace: Workspace, name: str, prompt: Prompt) -> float | Non
 
 
 def ask(run: Path, prompt: str) -> Asked:
-    """Student and routed teacher answer the same prompt. Raises InputError before `train` ran."""
+    """Student, routed teacher and the student before training answer the same prompt. Raises InputError before
+    `train` ran.
+    """
     question = Prompt.of(_text(prompt))
     workspace = open_run(run)
     require_stage(workspace, "train")
@@ -140,9 +144,13 @@ def ask(run: Path, prompt: str) -> Asked:
     explanation = _explanation(workspace, question)
     teacher = workspace.open_teacher(explanation.teacher)
     teacher.require_ready()
-    student = workspace.open_student()
+    models: dict[str, Teacher] = {
+        "student": workspace.open_student(),
+        f"teacher {teacher.name}": teacher,
+        "baseline": workspace.baseline,
+    }
     answers, seconds = {}, {}
-    for name, model in (("student", student), (f"teacher {teacher.name}", teacher)):
+    for name, model in models.items():
         answers[name], seconds[name] = _answer(model, question, workspace)
     return Asked(
         explanation.label.task,

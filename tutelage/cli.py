@@ -149,6 +149,56 @@ def status(run: RunPath, as_json: AsJson = False) -> None:
     _show(state.as_dict(), as_json, state.lines)
 
 
+@app.command(epilog=_example("tutelage compare runs/a runs/b"))
+def compare(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN…", help="Folders or recipes of two or more runs.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Hold runs' students against the first one's, on the test items that all of them have."""
+    from tutelage.comparing import compare_runs
+
+    found = compare_runs(runs)
+    _show(found.as_dict(), as_json, found.lines)
+
+
+@app.command(epilog=_example("tutelage gate runs/quickstart --require within=5%,regress=0"))
+def gate(
+    run: RunPath,
+    require: Annotated[
+        str,
+        typer.Option(
+            help="Conditions, commas between: within=5% (the verdict at that margin), regress=0 (most tasks on "
+            "which the student is worse), recovered=90%."
+        ),
+    ] = "within=5%,regress=0",
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN", help="Count regressions against this run's student, not the baseline."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say in one line whether a run is good enough; exit code 1 where it is not."""
+    from tutelage.comparing import gate_run
+
+    found = gate_run(run, require, against)
+    _show(found.as_dict(), as_json, found.lines)
+    if not found.holds:
+        raise typer.Exit(1)
+
+
+@app.command(name="next", epilog=_example("tutelage next runs/quickstart"))
+def next_command(run: RunPath, as_json: AsJson = False) -> None:
+    """Say what would make a run better, task by task, and write it as a patch for the recipe."""
+    from tutelage.advising import advise
+
+    found = advise(run)
+    _show(found.as_dict(), as_json, found.lines)
+
+
 @app.command(epilog=_example("tutelage failures runs/hosted"))
 def failures(run: RunPath, as_json: AsJson = False) -> None:
     """Show what of a run failed, by class with an example each, and how to buy it again."""

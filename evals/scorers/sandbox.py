@@ -37,7 +37,9 @@ REFUSED = (
 def passes(
     code: str, timeout_s: float = TIMEOUT_S, memory_mib: int = MEMORY_MIB, stdin: str | None = None
 ) -> bool:
-    """Whether a program comes to its end within its limits. `stdin` is what it may read."""
+    """Whether a program comes to its end within its limits. `stdin` is what it may read: with it the code is
+    the main program, without it a module.
+    """
     nonce = secrets.token_hex(16)
     job = {
         "code": code,
@@ -45,6 +47,7 @@ def passes(
         "cpu_s": timeout_s,
         "memory_mib": memory_mib,
         "stdin": stdin or "",
+        "name": "answer" if stdin is None else "__main__",
     }
     with (
         tempfile.TemporaryDirectory(prefix="tutelage-code-") as folder,
@@ -147,7 +150,7 @@ def _child() -> None:
     refuse_calls()
     sys.addaudithook(_refuse)
     try:
-        exec(compile(job.pop("code"), "answer.py", "exec"), {"__name__": "__main__"})
+        exec(compile(job.pop("code"), "answer.py", "exec"), {"__name__": job["name"]})
     except BaseException:  # SystemExit and KeyboardInterrupt too: the tests were not reached
         leave(1)
     told(out, nonce)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from ledger.errors import InputError
 from ledger.keys import content_key
@@ -19,12 +20,15 @@ from ledger.store import Ledger
 from router.teachers import TeacherUnavailable
 from tests.tutelage.small_run import TASKS, small_fields, write_small
 from tutelage import (
+    advise,
     ask,
     audit_sample,
     audit_sql,
     audit_student,
     audit_teacher,
+    compare_runs,
     explain_route,
+    gate_run,
     plan_recipe,
     preview_mix,
     run_recipe,
@@ -34,7 +38,9 @@ from tutelage import (
 from tutelage.pipeline import STAGE_NAMES
 from tutelage.pools import load_pools
 from tutelage.recipe import load_recipe
+from tutelage.testitems import read_items
 from tutelage.watch import Watch
+from tutelage.workspace import open_run
 
 
 class Recorder(Watch):
@@ -190,7 +196,36 @@ def test_route_and_ask_explain_a_new_prompt(home: Path) -> None:
     assert explained.route.teacher == "speller"
     asked = ask(Path("runs/small"), question)
     assert asked.answers["teacher speller"] == "nedrag"
-    assert "student" in asked.answers
+    assert set(asked.answers) == {"student", "teacher speller", "baseline"}
+
+
+def test_the_test_items_are_kept_for_gates_and_comparisons(home: Path, result: dict) -> None:
+    run = Path("runs/small")
+    items = read_items(open_run(run))
+    assert len(items) == sum(task["student"]["n"] for task in result["tasks"].values())
+    for task, found in result["tasks"].items():
+        scores = [item.student.score for item in items if item.task == task and item.student]
+        assert sum(scores) / len(scores) == pytest.approx(found["student"]["mean"])
+        assert {item.routed for item in items if item.task == task} == set(found["routed"])
+    gate = gate_run(run, "within=5%,regress=0")
+    assert gate.conditions["within"] == (result["verdict"] == "yes")
+    same = compare_runs([run, home / "small.yaml"])
+    assert all(task.differences[0].p_value == 1.0 for task in same.tasks)
+
+
+def test_what_to_do_next_is_a_patch_with_reasons(home: Path, result: dict) -> None:
+    advice = advise(Path("runs/small"))
+    behind = {step.task for step in advice.steps if "larger share" in step.what}
+    assert behind >= {task for task, found in result["tasks"].items() if found["verdict"] == "no"}
+    assert advice.patch is not None
+    patch = yaml.safe_load(Path(advice.patch).read_text())
+    assert patch == advice.changes
+    recipe = yaml.safe_load((home / "small.yaml").read_text())
+    for section, fields in patch.items():
+        recipe[section] |= fields
+    changed = home / "changed.yaml"
+    changed.write_text(yaml.safe_dump(recipe))
+    load_recipe(changed)
 
 
 def test_the_student_is_a_plain_folder_that_names_its_teachers(home: Path, result: dict) -> None:

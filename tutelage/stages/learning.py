@@ -15,6 +15,7 @@ from tutelage.buying import cannot_take, limits, measured_answers, purchase_figu
 from tutelage.matching import distributions, likeness
 from tutelage.stages.classifying import put_prompts
 from tutelage.stages.stage import Output, Stage
+from tutelage.testitems import write_items
 from tutelage.watch import Watch
 from tutelage.workspace import BASELINE_NAME, STUDENT_NAME, Workspace
 
@@ -380,7 +381,11 @@ def _evaluate(workspace: Workspace, watch: Watch) -> Output:
     student = workspace.open_student()
     summary, answered = examined(workspace, watch, "evaluate", student)
     put_summary(workspace.ledger, summary, run=workspace.run, key=workspace.keys["evaluate"])
+    items = Path("evaluate") / f"{workspace.keys['evaluate'][:12]}.parquet"
+    routed = routed_on_test(workspace)
+    write_items(workspace.folder / items, workspace, answered.answers, answered.scored, routed)
     return {
+        "items": str(items),
         **answered.figures,
         "tasks": {
             task: {**asdict(found), "compared": compared_teachers(workspace)[task]}
@@ -388,10 +393,8 @@ def _evaluate(workspace: Workspace, watch: Watch) -> Output:
         },
         "overall": asdict(summary.overall),
         "recovery": asdict(summary.recovery),
-        "likeness": likeness(workspace, student, answered.answers, routed_on_test(workspace)),
-        "distribution": distributions(
-            workspace, watch, student, answered.answers, routed_on_test(workspace)
-        ),
+        "likeness": likeness(workspace, student, answered.answers, routed),
+        "distribution": distributions(workspace, watch, student, answered.answers, routed),
         "speed": speed_of(
             workspace, watch, [student, workspace.baseline, *routed_teachers(workspace)]
         ),
@@ -434,6 +437,10 @@ def speed_of(workspace: Workspace, watch: Watch, models: "list[Teacher]") -> dic
     return {**{name: asdict(speed) for name, speed in timed.items()}, **found}
 
 
+def _items_are_there(workspace: Workspace, output: Output) -> bool:
+    return (workspace.folder / output["items"]).is_file()
+
+
 def _evaluate_line(output: Output) -> str:
     means = ", ".join(
         f"{task} {found['models'][STUDENT_NAME]['mean']:.3f}"
@@ -459,4 +466,5 @@ EVALUATE = Stage(
     _evaluate_inputs,
     _evaluate,
     _evaluate_line,
+    _items_are_there,
 )

@@ -170,6 +170,12 @@ def test_the_program_may_read_what_it_is_given_and_no_more() -> None:
     assert not passes("import sys\nassert 'nonce' in open('/proc/self/fd/0').read()")
 
 
+def test_what_a_main_program_does_is_left_out_unless_it_is_given_something_to_read() -> None:
+    answer = "x = 4\nif __name__ == '__main__':\n    x = int(input())\n"
+    assert score("code", answer, "assert x == 4", {}) == RIGHT
+    assert score("code", answer, "assert x == 7", {"stdin": "7\n"}) == RIGHT
+
+
 def test_several_blocks_make_one_program() -> None:
     answer = "```python\nimport math\n```\nthen\n```python\nx = math.pi\n```"
     assert program_of(answer, None, "") == "import math\n\n\nx = math.pi\n"

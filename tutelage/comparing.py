@@ -1,0 +1,257 @@
+"""compare and gate: runs against one another on the same test items, and a run against what is asked of it.
+
+compare_runs([Path("runs/a"), Path("runs/b")])
+gate_run(Path("runs/a"), "within=5%,regress=0")
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ledger.errors import InputError
+from tutelage.testitems import ExaminedItem, read_items
+from tutelage.workspace import open_run
+
+if TYPE_CHECKING:
+    from evals.stats import Interval, PairedTest
+
+ALPHA = 0.05  # below which an adjusted p-value counts as a difference
+ASKED = ("within", "regress", "recovered")
+_NUMBER = re.compile(r"(\d+(?:\.\d+)?)(\s*%)?")
+
+Items = dict[str, dict[str, ExaminedItem]]  # by task and prompt key
+
+
+@dataclass(frozen=True, slots=True)
+class TaskComparison:
+    """A task: each run's student on the items that all runs have, and every further one against the first."""
+
+    task: str
+    items: int
+    students: "list[Interval]"
+    differences: (
+        "list[PairedTest]"  # of the second, third … run against the first; adjusted over tasks
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Several runs on the same items; the first is what the others are held against."""
+
+    runs: list[str]
+    tasks: list[TaskComparison]
+    alone: dict[str, int]  # test items of each run that not all have
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return asdict(self)
+
+    def lines(self) -> list[Any]:
+        """For the terminal."""
+        from tutelage.terminal import as_table, estimate
+
+        rows = []
+        for task in self.tasks:
+            rows.append(
+                [task.task, f"{task.items:,}", *(estimate(asdict(each)) for each in task.students)]
+            )
+        notes = [
+            f"{run} against {self.runs[0]} on {task.task}: {_said(test)}"
+            for task in self.tasks
+            for run, test in zip(self.runs[1:], task.differences, strict=True)
+        ]
+        notes += [
+            f"left out of {run}: {count:,} test items that not all runs have"
+            for run, count in self.alone.items()
+            if count
+        ]
+        return [as_table("students", ["task", "items", *self.runs], rows), "", *notes]
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Whether a run is what was asked of it: each condition with whether it holds, in words."""
+
+    run: str
+    conditions: dict[str, bool]
+    reasons: dict[str, str]
+
+    @property
+    def holds(self) -> bool:
+        """Whether all conditions do."""
+        return all(self.conditions.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return {**asdict(self), "holds": self.holds}
+
+    def lines(self) -> list[Any]:
+        """One line."""
+        told = "; ".join(
+            f"{name} {'holds' if holds else 'FAILS'} ({self.reasons[name]})"
+            for name, holds in self.conditions.items()
+        )
+        return [f"{'passed' if self.holds else 'failed'}: {self.run}: {told}"]
+
+
+def compare_runs(runs: Sequence[Path]) -> Comparison:
+    """Holds runs' students against one another, on the items that all of them were tested on.
+
+    Raises InputError where a run has not come through `evaluate`, or no item is common to all.
+    """
+    if len(runs) < 2:
+        raise InputError("compare takes two runs at least: `tutelage compare runs/a runs/b`")
+    return _compared([str(run) for run in runs], [_items(run) for run in runs])
+
+
+def gate_run(run: Path, require: str, against: Path | None = None) -> Gate:
+    """Whether a run's student is good enough, for continuous integration.
+
+    `require` holds conditions, commas between: `within=5%` asks for the verdict yes at that margin on every
+    task, `regress=N` for no more than N tasks on which the student is worse beyond noise than before its
+    training (or than the student of the run `against`), `recovered=90%` for a recovery over all tasks of at
+    least so much. Raises InputError.
+    """
+    asked = _asked(require)
+    items = _items(run)
+    conditions: dict[str, bool] = {}
+    reasons: dict[str, str] = {}
+    for name, value in asked.items():
+        if name == "within":
+            conditions[name], reasons[name] = _within(items, value)
+        elif name == "regress":
+            conditions[name], reasons[name] = _regressed(str(run), items, value, against)
+        else:
+            conditions[name], reasons[name] = _recovered(items, value)
+    return Gate(str(run), conditions, reasons)
+
+
+def _items(run: Path) -> Items:
+    found: Items = {}
+    for item in read_items(open_run(run)):
+        found.setdefault(item.task, {})[item.key] = item
+    return found
+
+
+def _compared(names: list[str], runs: list[Items]) -> Comparison:
+    from evals.stats import holm, mean_interval, paired_test
+
+    shared: dict[str, list[str]] = {}
+    for task in runs[0]:
+        keys = [
+            key for key in runs[0][task] if all(_has_student(items, task, key) for items in runs)
+        ]
+        if keys:
+            shared[task] = keys
+    if not shared:
+        raise InputError(
+            f"{' and '.join(names)} have no test item in common: compare runs with the same `evaluate:` items "
+            "and seed."
+        )
+    scores = {task: [_scores(items, task, keys) for items in runs] for task, keys in shared.items()}
+    tests = {
+        task: [paired_test(other, first) for other in others]
+        for task, (first, *others) in scores.items()
+    }
+    adjusted = [holm(list(column)) for column in zip(*tests.values(), strict=True)]
+    tasks = [
+        TaskComparison(
+            task,
+            len(keys),
+            [mean_interval(each) for each in scores[task]],
+            [column[number] for column in adjusted],
+        )
+        for number, (task, keys) in enumerate(shared.items())
+    ]
+    common = sum(map(len, shared.values()))
+    alone = {
+        name: sum(map(len, items.values())) - common
+        for name, items in zip(names, runs, strict=True)
+    }
+    return Comparison(names, tasks, alone)
+
+
+def _has_student(items: Items, task: str, key: str) -> bool:
+    item = items.get(task, {}).get(key)
+    return item is not None and item.student is not None
+
+
+def _scores(items: Items, task: str, keys: Sequence[str]) -> list[float]:
+    students = [items[task][key].student for key in keys]
+    return [student.score for student in students if student is not None]
+
+
+def _trio(items: dict[str, ExaminedItem]) -> tuple[list[float], list[float], list[float]]:
+    """Scores of student, teacher and baseline on the items that all three answered."""
+    rows = [
+        (item.student.score, item.teacher.score, item.baseline.score)
+        for item in items.values()
+        if item.student is not None and item.teacher is not None and item.baseline is not None
+    ]
+    student, teacher, baseline = ([row[place] for row in rows] for place in range(3))
+    return student, teacher, baseline
+
+
+def _within(items: Items, margin: float) -> tuple[bool, str]:
+    from evals.verdict import overall, within
+
+    verdicts = {task: within(*_trio(found), margin) for task, found in items.items()}
+    said = overall(verdicts)
+    return said.decision == "yes", f"{said.decision}: {said.reason}"
+
+
+def _regressed(run: str, items: Items, most: float, against: Path | None) -> tuple[bool, str]:
+    from evals.stats import holm, paired_test
+
+    if against is not None:
+        tasks = _compared([str(against), run], [_items(against), items]).tasks
+        tests = {task.task: task.differences[0] for task in tasks}
+        than = f"than in {against}"
+    else:
+        trios = {task: _trio(found) for task, found in items.items()}
+        adjusted = holm([paired_test(own, before) for own, _, before in trios.values()])
+        tests, than = dict(zip(trios, adjusted, strict=True)), "than before training"
+    worse = [task for task, test in tests.items() if _is_worse(test)]
+    told = f"worse {than} on {', '.join(worse)}" if worse else f"on no task worse {than}"
+    return len(worse) <= most, told
+
+
+def _recovered(items: Items, least: float) -> tuple[bool, str]:
+    from evals.recovery import overall_recovery
+
+    found = overall_recovery([_trio(each) for each in items.values()])
+    if found.value is None:
+        return False, f"undefined: {found.reason}"
+    return found.value >= least, f"{100 * found.value:.1f} %"
+
+
+def _is_worse(test: "PairedTest") -> bool:
+    return test.worse > test.better and test.adjusted < ALPHA
+
+
+def _said(test: "PairedTest") -> str:
+    if test.adjusted >= ALPHA:
+        return f"no difference beyond noise (p = {test.adjusted:.3f})"
+    return f"{'worse' if _is_worse(test) else 'better'} (p = {test.adjusted:.3g})"
+
+
+def _asked(require: str) -> dict[str, float]:
+    """The conditions by name. Raises InputError."""
+    found: dict[str, float] = {}
+    for part in require.split(","):
+        name, _, text = (each.strip() for each in part.partition("="))
+        number = _NUMBER.fullmatch(text)
+        if name not in ASKED or number is None:
+            raise InputError(
+                f"--require {part.strip()!r}: conditions are within=5%, regress=0 and "
+                "recovered=90%, commas between"
+            )
+        value = float(number[1]) / (100 if number[2] else 1)
+        if name == "within" and not 0 <= value < 1:
+            raise InputError(f"--require within={text}: the margin must be below 100%, such as 5%")
+        if name == "regress" and (number[2] or value != int(value)):
+            raise InputError(f"--require regress={text}: give a number of tasks, such as 0")
+        found[name] = value
+    return found
