@@ -154,7 +154,7 @@ class _Changes:
             self._enlarge(step.task)
 
     def _enlarge(self, task: str) -> None:
-        """A larger share for a task, at the cost of all others; a curriculum's stages are left to the person."""
+        """A larger share for a task at the cost of all others; the stages of a curriculum are left alone."""
         if self.recipe.mix.stages is not None:
             return
         shares = self.fields.get("mix", {}).get("shares") or self._shares()
