@@ -213,9 +213,13 @@ class Workspace:
             )
 
     def scorer(self, name: str) -> "dict[str, str]":
-        """By task, the scorer of `probes` or `evaluate`."""
+        """By task, the scorer of `probes` or `evaluate`. Raises BadScorer, InputError for a task without."""
+        from evals.scorers import find_scorer
+
         own = getattr(self.recipe, name).scorer
         chosen = own if own is not None else self.recipe.probes.scorer
+        for each in [chosen] if isinstance(chosen, str) else chosen.values():
+            find_scorer(each)  # a function of the user's may not be there
         if isinstance(chosen, str):
             return dict.fromkeys(self.pools.tasks, chosen)
         if lost := [task for task in self.pools.tasks if task not in chosen]:

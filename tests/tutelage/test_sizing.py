@@ -74,6 +74,12 @@ def test_a_size_with_other_tokens_is_refused_where_distributions_are_kept(tmp_pa
         check_recipe(path)
 
 
+def test_a_scorer_that_cannot_be_imported_is_told_before_anything_is_bought(tmp_path: Path) -> None:
+    path = write_small(tmp_path, probes={"hold_out": 30, "scorer": "no_such_module:grade"})
+    with pytest.raises(InputError, match="'no_such_module:grade' cannot be imported"):
+        check_recipe(path)
+
+
 def test_a_damaged_base_is_told_with_its_line_before_anything_is_bought(tmp_path: Path) -> None:
     base = shutil.copytree(RECIPES / "quickstart" / "base", tmp_path / "base")
     weights = base / "model.safetensors"
