@@ -18,26 +18,15 @@ import numpy as np
 
 from benchmarks.sets.classes import SETS, Classes, read_classes
 from benchmarks.tables.fitting import side_by_side
+from evals.stats import calibration_error
 from router.deciding import UNSURE, fit, fit_local, strength
 
 EXAMPLES = 20  # of each class
 DRAWS = 20
-BINS = 15
 RATES = (0.05, 0.1, 0.2)
 PROBES = (10, 30, 100)
 CELLS = 20_000
 WORLDS = 40  # simulated sets of probes for the local model
-
-
-def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
-    """The mean gap of confidence and accuracy over equal bins of confidence, by their prompts."""
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    return float(
-        sum(
-            abs(confidence[bins == b].mean() - right[bins == b].mean()) * (bins == b).mean()
-            for b in np.unique(bins)
-        )
-    )
 
 
 def one_draw(classes: Classes, seed: int) -> dict[str, float]:

@@ -7,19 +7,20 @@ the vocabulary, so that divergences are bounds from below. Dimensions: T tokens 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evals.stats import Interval, calibration_error
 from router.teachers.local import Foretelling
 
 Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
 
 LEAST = 1e-12  # a probability's floor, so that no divergence is infinite
-BINS = 15  # of confidence, for the calibration error (Guo et al. 2017)
 Z = 1.959964  # of the 95 % interval
+NEVER_BELOW_0 = ("kl", "reverse_kl", "js", "nll", "top1")
 MEASURES = ("kl", "reverse_kl", "js", "top1", "entropy_gap", "nll_gap", "nll")
 
 
@@ -36,25 +37,15 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """A mean over `n` tokens, with a 95 % interval in which the tokens of an answer count as one cluster."""
-
-    mean: float
-    lo: float
-    hi: float
-    n: int
-
-
-@dataclass(frozen=True, slots=True)
 class Matching:
-    """By measure its figure, and the expected calibration error over all tokens.
+    """By measure the mean over tokens with its interval, and the expected calibration error over all tokens.
 
     `kl` is KL(teacher, model), `reverse_kl` the other way round, `js` Jensen-Shannon's divergence; `top1` the
     share of tokens at which both have the same likeliest one; `entropy_gap` and `nll_gap` are the model's
     entropy and negative log-likelihood of the answer less the teacher's, `nll` the model's own.
     """
 
-    figures: dict[str, Figure]
+    figures: dict[str, Interval]
     calibration_error: float | None
     tokens: int
     covered: int  # of them, with a distribution of the teacher's
@@ -68,22 +59,25 @@ def matching(answers: Sequence[Told]) -> Matching:
     for name in MEASURES:
         clusters = [each[name] for each in by_answer if len(each[name])]
         if len(clusters) > 1:  # one alone says nothing of how sure it is
-            figures[name] = clustered(clusters)
+            found = clustered(clusters)
+            least = 0.0 if name in NEVER_BELOW_0 else found.lo
+            figures[name] = replace(found, lo=max(found.lo, least))
     covered = sum(len(each["kl"]) for each in by_answer)
     return Matching(figures, _calibration_error(answers), tokens, covered)
 
 
-def clustered(clusters: Sequence[Floats]) -> Figure:
-    """The mean over all values, with the interval of a ratio estimator over clusters (Cochran, Sampling
+def clustered(clusters: Sequence[Floats]) -> Interval:
+    """The mean over all values, with the 95 % interval of a ratio estimator over clusters (Cochran, Sampling
     Techniques, 1977, section 6.3): variance from the clusters' sums less the mean times their sizes. Takes two
-    clusters at least."""
+    clusters at least.
+    """
     sums = np.array([each.sum() for each in clusters])
     sizes = np.array([len(each) for each in clusters], np.float64)
     mean = float(sums.sum() / sizes.sum())
     count = len(clusters)
     gaps = sums - mean * sizes
     half = Z * float(np.sqrt(count / (count - 1) * (gaps @ gaps))) / float(sizes.sum())
-    return Figure(mean, mean - half, mean + half, int(sizes.sum()))
+    return Interval(mean, mean - half, mean + half, int(sizes.sum()))
 
 
 def _measured(told: Told) -> dict[str, Floats]:
@@ -125,14 +119,8 @@ def _entropy(p: Floats) -> Floats:
 
 
 def _calibration_error(answers: Sequence[Told]) -> float | None:
-    """How far the model's probability of its likeliest token is from how often that comes."""
     if not any(len(each.labels_T) for each in answers):
         return None
     confidence = np.concatenate([each.held.confidence_T for each in answers])
     right = np.concatenate([each.held.best_T == each.labels_T for each in answers])
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    gaps = [
-        abs(confidence[bins == b].mean() - right[bins == b].mean()) * (bins == b).mean()
-        for b in np.unique(bins)
-    ]
-    return float(sum(gaps))
+    return calibration_error(confidence, right)

@@ -6,7 +6,6 @@ share in reach (of probability `IN_REACH` at least). Both are score rows beside 
 student's key as their reference.
 """
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -121,12 +120,7 @@ def mean_learnability(
 
 def _measured(student: LocalTeacher, pairs: Sequence[tuple[Prompt, str]]) -> list[Learnability]:
     chat = ChatFormat(student.tokenizer())
-    encoded = chat.encode(
-        [
-            Example(prompt.messages, text, json.dumps(prompt.tools) if prompt.tools else None)
-            for prompt, text in pairs
-        ]
-    )
+    encoded = chat.encode([Example.of(prompt, text) for prompt, text in pairs])
     rows = [(example.ids, example.start) for example in encoded]
     logprobs = result_of(student.logprobs(rows))
     found = []

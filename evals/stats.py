@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 PERMUTATIONS = 9_999
+BINS = 15  # of confidence, for the calibration error
+ALPHA = 0.05  # below which an adjusted p-value counts as a difference
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,16 @@ class PairedTest:
     p_value: float
     adjusted: float
     method: Literal["McNemar", "permutation"]
+
+    @property
+    def differs(self) -> bool:
+        """Whether the two differ beyond noise."""
+        return self.adjusted < ALPHA
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether the first is worse beyond noise."""
+        return self.differs and self.worse > self.better
 
 
 def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
@@ -132,6 +144,19 @@ def holm(tests: Sequence[PairedTest]) -> list[PairedTest]:
         return []
     adjusted = multipletests([test.p_value for test in tests], method="holm")[1]
     return [replace(test, adjusted=float(p)) for test, p in zip(tests, adjusted, strict=True)]
+
+
+def calibration_error(confidence: Floats, right: NDArray[np.bool_]) -> float:
+    """The expected calibration error: the mean gap of confidence and accuracy over BINS equal bins of
+    confidence, by how many lie in each (Guo et al., On Calibration of Modern Neural Networks, 2017).
+    """
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    return float(
+        sum(
+            abs(confidence[bins == b].mean() - right[bins == b].mean()) * (bins == b).mean()
+            for b in np.unique(bins)
+        )
+    )
 
 
 def _mcnemar(better: int, worse: int) -> float:

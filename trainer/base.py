@@ -88,8 +88,7 @@ def count_tokens(base: str, base_dir: Path, pairs: Sequence[tuple[Prompt, str]])
     counts = []
     for start in range(0, len(pairs), ENCODE_AT_ONCE):
         examples = [
-            Example(prompt.messages, answer, json.dumps(prompt.tools) if prompt.tools else None)
-            for prompt, answer in pairs[start : start + ENCODE_AT_ONCE]
+            Example.of(prompt, answer) for prompt, answer in pairs[start : start + ENCODE_AT_ONCE]
         ]
         counts += [len(encoded.ids) - encoded.start for encoded in chat.encode(examples)]
     return counts

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ledger.records import vocabulary_key
 from trainer.data import TrainingData
 from trainer.errors import NoSuchLayer
-from trainer.signals.alignment import meetings
+from trainer.signals.alignment import common, meetings
 from trainer.signals.hard import ChatFormat, Example, TemplateError
 from trainer.signals.spelling import Spelling, UnknownSpelling
 
@@ -215,9 +215,8 @@ class FeatureSource:
 
 def _same_until_they_part(learnt: list[int], taught: list[int]) -> list[tuple[int, int]]:
     """Of equal tokenizers: every token up to the first that differs, whose state both still share."""
-    both = list(zip(learnt, taught, strict=False))
-    parted = next((i for i, (own, its) in enumerate(both) if own != its), len(both) - 1)
-    return [(i, i) for i in range(parted + 1)]
+    shared = min(common(learnt, taught) + 1, len(learnt), len(taught))
+    return [(i, i) for i in range(shared)]
 
 
 def _padded(rows: Sequence[Sequence[int]]) -> "tuple[Tensor, Tensor]":

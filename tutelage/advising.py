@@ -10,7 +10,7 @@ single teacher because the probes were too few.
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -21,16 +21,17 @@ from tutelage.workspace import Workspace, open_run, require_stage
 PATCH = "next.yaml"
 MORE = 1.5  # times its share, for a task that stays behind
 HEADROOM = 0.05  # of the score: what all teachers know between them beyond the routed one
-ALPHA = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing to change about a task, and why."""
+    """One thing to change about a task, and why. `items`: how many test items it takes, for `test`."""
 
     task: str
+    kind: Literal["test", "share", "teacher", "probes"]
     what: str
     why: str
+    items: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,57 +72,47 @@ def advise(run: Path) -> Advice:
         path = workspace.folder / PATCH
         write_atomically(path, _text(workspace, found, changes.fields).encode())
         patch = str(path)
-    shown = [Step(step.task, step.what, step.why) for step in found]
-    return Advice(workspace.recipe.run, shown, changes.fields, patch)
+    return Advice(workspace.recipe.run, found, changes.fields, patch)
 
 
-@dataclass(frozen=True, slots=True)
-class _Found(Step):
-    """A step with what it changes."""
+def _steps(workspace: Workspace) -> Iterator[Step]:
+    from evals.stats import PairedTest
 
-    kind: str
-    number: int = 0
-
-
-def _steps(workspace: Workspace) -> Iterator[_Found]:
     evaluated, routes = workspace.outputs["evaluate"]["tasks"], workspace.outputs["route"]["routes"]
     mixed = _mixed(workspace)
     for task, found in evaluated.items():
         verdict, teacher = found["verdict"], found["teacher"]
         student = found["models"]["student"]
         if (further := verdict["further"]) is not None:
-            yield _Found(
+            yield Step(
                 task,
+                "test",
                 f"test it on {further:,} more items",
                 f"{student['n']:,} are too few to say whether the student is within the margin",
-                "test",
                 student["n"] + further,
             )
-        behind = found["against_teacher"]
-        if verdict["decision"] == "no" or (
-            behind["worse"] > behind["better"] and behind["adjusted"] < ALPHA
-        ):
-            yield _Found(
+        if verdict["decision"] == "no" or PairedTest(**found["against_teacher"]).is_worse:
+            yield Step(
                 task,
+                "share",
                 "give it a larger share of the mix, with more prompts",
                 f"the student scores {student['mean']:.3f} and its teacher {teacher['mean']:.3f}, and "
                 f"{mixed.get(task, 0):,} samples of the mix are of this task",
-                "share",
             )
         if found["oracle"]["mean"] - teacher["mean"] > HEADROOM:
-            yield _Found(
+            yield Step(
                 task,
+                "teacher",
                 "let several teachers answer (`route: {policy: all}`) and keep the best, or add a teacher",
                 f"the teachers know {found['oracle']['mean']:.3f} of the test between them, and the routed one "
                 f"{teacher['mean']:.3f}",
-                "teacher",
             )
         if routes[task]["guarded"]:
-            yield _Found(
+            yield Step(
                 task,
+                "probes",
                 "buy more probes",
                 f"another teacher looked stronger than {routes[task]['teacher']}, and not beyond noise",
-                "probes",
             )
 
 
@@ -142,12 +133,12 @@ class _Changes:
         self.recipe, self.tasks = workspace.recipe, workspace.pools.tasks
         self.fields: dict[str, Any] = {}
 
-    def take(self, step: _Found) -> None:
+    def take(self, step: Step) -> None:
         """Adds what a step changes."""
         recipe = self.recipe
         if step.kind == "test" and recipe.evaluate.hold_out is not None:
             before = self.fields.get("evaluate", {}).get("hold_out", 0)
-            self.fields["evaluate"] = {"hold_out": max(step.number, before)}
+            self.fields["evaluate"] = {"hold_out": max(step.items, before)}
         if step.kind == "probes" and recipe.probes.hold_out is not None:
             self.fields["probes"] = {"hold_out": 2 * recipe.probes.hold_out}
         if step.kind == "share":
@@ -174,7 +165,7 @@ class _Changes:
         return {name: 1 / len(self.tasks) for name in self.tasks}
 
 
-def _text(workspace: Workspace, steps: list[_Found], fields: dict[str, Any]) -> str:
+def _text(workspace: Workspace, steps: list[Step], fields: dict[str, Any]) -> str:
     why = "\n".join(f"# {visible(step.task)}: {step.what}, since {step.why}." for step in steps)
     return (
         f"# What would make {visible(workspace.recipe.run)} better; copy what you want of it into "

@@ -17,7 +17,6 @@ from tutelage.workspace import open_run
 if TYPE_CHECKING:
     from evals.stats import Interval, PairedTest
 
-ALPHA = 0.05  # below which an adjusted p-value counts as a difference
 ASKED = ("within", "regress", "recovered")
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)(\s*%)?")
 
@@ -26,14 +25,14 @@ Items = dict[str, dict[str, ExaminedItem]]  # by task and prompt key
 
 @dataclass(frozen=True, slots=True)
 class TaskComparison:
-    """A task: each run's student on the items that all runs have, and every further one against the first."""
+    """A task: each run's student on the items that all runs have, and every further one against the first, by
+    tests that are adjusted over the tasks.
+    """
 
     task: str
     items: int
     students: "list[Interval]"
-    differences: (
-        "list[PairedTest]"  # of the second, third … run against the first; adjusted over tasks
-    )
+    differences: "list[PairedTest]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +212,7 @@ def _regressed(run: str, items: Items, most: float, against: Path | None) -> tup
         trios = {task: _trio(found) for task, found in items.items()}
         adjusted = holm([paired_test(own, before) for own, _, before in trios.values()])
         tests, than = dict(zip(trios, adjusted, strict=True)), "than before training"
-    worse = [task for task, test in tests.items() if _is_worse(test)]
+    worse = [task for task, test in tests.items() if test.is_worse]
     told = f"worse {than} on {', '.join(worse)}" if worse else f"on no task worse {than}"
     return len(worse) <= most, told
 
@@ -227,14 +226,10 @@ def _recovered(items: Items, least: float) -> tuple[bool, str]:
     return found.value >= least, f"{100 * found.value:.1f} %"
 
 
-def _is_worse(test: "PairedTest") -> bool:
-    return test.worse > test.better and test.adjusted < ALPHA
-
-
 def _said(test: "PairedTest") -> str:
-    if test.adjusted >= ALPHA:
+    if not test.differs:
         return f"no difference beyond noise (p = {test.adjusted:.3f})"
-    return f"{'worse' if _is_worse(test) else 'better'} (p = {test.adjusted:.3g})"
+    return f"{'worse' if test.is_worse else 'better'} (p = {test.adjusted:.3g})"
 
 
 def _asked(require: str) -> dict[str, float]:

@@ -9,7 +9,6 @@
 - Of any other teacher, what came with the answers counts (`generate: top_logprobs`), by its bytes as well.
 """
 
-import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from ledger.store import Ledger
 from router.teachers.errors import CallError
 from router.teachers.protocol import Teacher
 from router.teachers.waiting import result_of
-from trainer.signals.alignment import Alignment, Foretold
+from trainer.signals.alignment import Alignment, Foretold, common
 from trainer.signals.hard import ChatFormat, Encoded, Example, TemplateError
 from trainer.signals.spelling import Piece, Spelling, UnknownSpelling
 
@@ -134,7 +133,7 @@ class _SameTokens:
         rows = []
         for key in keys:
             taught = self.taught[key]
-            stop = taught.start + _shared(self.learnt[key], taught)
+            stop = taught.start + common(_answer(self.learnt[key]), _answer(taught))
             rows.append((taught.ids[:stop], taught.start))
         vocabulary = self.head.format.vocabulary
         k = _asked_for(self.head, vocabulary, same=True)
@@ -263,12 +262,6 @@ def _padded(rows_T_K: "np.ndarray", encoded: Encoded) -> "np.ndarray":
 
     missing = len(_answer(encoded)) - len(rows_T_K)
     return np.pad(rows_T_K, ((0, missing), (0, 0)))
-
-
-def _shared(student: Encoded, teacher: Encoded) -> int:
-    """How many trained tokens both have in common before they part, as at two templates' end tokens."""
-    pairs = zip(_answer(student), _answer(teacher), strict=False)
-    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _foretold(raw: Any) -> Foretold:

@@ -4,17 +4,19 @@ their answers with what they foretell themselves.
 `before` is the same of the student before training, without which no figure says what was learnt.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from ledger.store import Ledger
 from tutelage.watch import Watch
 from tutelage.workspace import BASELINE_NAME, STUDENT_NAME, Workspace
 
 if TYPE_CHECKING:
     from evals.distribution import Told
+    from evals.similarity import Embed
     from evals.summary import Sampled
+    from router.embedding import Embedder
     from router.teachers.local import LocalTeacher
     from router.teachers.protocol import Teacher
     from trainer.signals.hard import Example
@@ -42,6 +44,7 @@ def likeness(
         answer = answers.get((key, model, 0))
         return None if answer is None else answer.text
 
+    embed = _remembering(workspace.embedder)
     found: dict[str, dict[str, Any]] = {}
     for task, by_key in routed.items():
         pairs = {
@@ -54,9 +57,23 @@ def likeness(
             answered = [
                 (one, other) for one, other in both if one is not None and other is not None
             ]
-            measured = alike(answered, tokenise, workspace.embedder.encode)
+            measured = alike(answered, tokenise, embed)
             found[task][name] = {measure: asdict(each) for measure, each in measured.items()}
     return found
+
+
+def _remembering(embedder: "Embedder") -> "Embed":
+    """The embedder, by which a text that stands in several pairs is embedded once."""
+    import numpy as np
+
+    known: dict[str, np.ndarray] = {}
+
+    def embed(texts: Sequence[str]) -> np.ndarray:
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        known.update(zip(new, embedder.encode(new), strict=True))
+        return np.stack([known[text] for text in texts])
+
+    return embed
 
 
 def distributions(
@@ -71,6 +88,7 @@ def distributions(
     none, and why.
     """
     from evals.distribution import matching
+    from router.teachers.waiting import result_of
     from trainer.config import LogitConfig
     from trainer.run import records_head
     from trainer.signals.hard import ChatFormat
@@ -87,12 +105,17 @@ def distributions(
         for name in sorted(set(by_key.values())):
             keys = [key for key, teacher in by_key.items() if teacher == name]
             examples = _examples(workspace, answers, keys, name)
-            one = _told(workspace, workspace.teachers[name], examples, learner, models)
+            teacher = workspace.teachers[name]
+            one = _told(workspace.ledger, teacher, examples, learner, models)
+            result_of(teacher.close())
             if isinstance(one, str):
                 why[name] = one
             else:
                 told = {model: told[model] + one[model] for model in models}
         found[task] = {model: asdict(matching(each)) for model, each in told.items()} | {"why": why}
+    for each_model in models.values():  # the next thing that runs wants the memory
+        result_of(each_model.close())
+    workspace.stop_servers()
     return found
 
 
@@ -108,15 +131,14 @@ def _examples(
     prompts = {item.prompt.key: item.prompt for item in workspace.pools.test}
     found = {}
     for key in keys:
-        answer, prompt = answers.get((key, teacher, 0)), prompts[key]
+        answer = answers.get((key, teacher, 0))
         if answer is not None and answer.sample_key is not None:
-            tools = json.dumps(prompt.tools) if prompt.tools else None
-            found[answer.sample_key] = Example(prompt.messages, answer.text, tools)
+            found[answer.sample_key] = Example.of(prompts[key], answer.text)
     return found
 
 
 def _told(
-    workspace: Workspace,
+    ledger: Ledger,
     teacher: "Teacher",
     examples: "Mapping[str, Example]",
     learner: "Learner",
@@ -135,7 +157,7 @@ def _told(
     if not examples:
         return "it answered no item"
     try:
-        source = source_of(teacher, examples, learner, workspace.ledger)
+        source = source_of(teacher, examples, learner, ledger)
         if isinstance(source, str):
             return source
         kept = source.foretell(list(examples))

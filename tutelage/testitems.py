@@ -6,12 +6,14 @@
 One Parquet file a run and state of its recipe, written whole or not at all.
 """
 
+import io
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ledger.errors import InputError
+from ledger.keys import write_atomically
 from tutelage.workspace import BASELINE_NAME, STUDENT_NAME, Workspace, require_stage
 
 if TYPE_CHECKING:
@@ -80,10 +82,9 @@ def write_items(
     one = pa.struct({"answer": pa.string(), "score": pa.float64(), "extracted": pa.bool_()})
     texts = {name: pa.string() for name in ("key", "task", "prompt", "reference", "routed")}
     schema = pa.schema({**texts, **dict.fromkeys(ROLES, one)})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), partial, compression="zstd")
-    partial.replace(path)
+    written = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), written, compression="zstd")
+    write_atomically(path, written.getvalue())
 
 
 def read_items(workspace: Workspace) -> list[ExaminedItem]:

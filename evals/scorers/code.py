@@ -15,6 +15,7 @@ from evals.scorers.base import NOTHING_FOUND, BadScorer, Score, correct, final_p
 from evals.scorers.sandbox import MEMORY_MIB, TIMEOUT_S, passes
 
 _FENCED = re.compile(r"^[ \t]*```[ \t]*(\w*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.M | re.S)
+PYTHON = ("", "python", "py", "python3")  # what a fenced block of it is called
 _DEFINES = r"^(?:async\s+)?(?:def|class)\s+{name}\b"
 
 
@@ -57,9 +58,6 @@ def program_of(answer: str, name: str | None, prompt: str) -> str | None:
     elif prompt and defines:
         text = f"{_before(prompt, defines)}\n{text}"
     return text if blocks or _is_python(text) else None
-
-
-PYTHON = ("", "python", "py", "python3")
 
 
 def _before(prompt: str, defines: re.Pattern[str]) -> str:

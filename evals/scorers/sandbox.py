@@ -1,5 +1,6 @@
-"""Runs untrusted Python in a child: `python -I sandbox.py` with a job on stdin; whoever imports this calls
-`passes`.
+"""Runs Python that nobody vouches for, in a child: `python -I sandbox.py`, which reads its job from stdin.
+
+    passes("assert 1 + 1 == 2")      # -> True
 
 The job is JSON: `code` (a program whose last lines are the tests), limits, and a `nonce`. The child writes the
 nonce to its first output once the program came to its end; whatever ends it earlier (an exception, `sys.exit`,
@@ -143,6 +144,7 @@ def _child() -> None:
         os.dup2(nowhere, number)
     sys.stdin = io.StringIO(job["stdin"])
     sys.stdout = sys.stderr = _Printed()
+    # By names of its own, since the program may put something else into `os`.
     told: Callable[[int, bytes], int] = os.write
     leave = os._exit
     nonce = str(job["nonce"]).encode()

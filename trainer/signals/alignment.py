@@ -21,12 +21,11 @@ in all, and between equal tokenizers every probability stays as it is.
 Dimensions: S trained tokens of the student, T of the teacher, K tokens of a record.
 """
 
-import os
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate, pairwise, takewhile
 from typing import TYPE_CHECKING
 
 from trainer.signals.spelling import Piece, Spelling
@@ -139,7 +138,7 @@ class _SideBySide:
         skipped = BLANK if self.text.startswith(BLANK) and not own.startswith(BLANK) else b""
         own = skipped + own
         self.starts = [0, *accumulate(map(len, self.taught))]
-        same = _common(self.text, own)
+        same = common(self.text, own)
         stops = list(accumulate(map(len, learnt), initial=len(skipped)))
         self.places = [
             self._place(token, start, stop) if start < stop <= same else None
@@ -183,9 +182,10 @@ def _body(pieces: Sequence[Piece]) -> list[bytes]:
     return body
 
 
-def _common(one: bytes, other: bytes) -> int:
-    """How many bytes both begin with."""
-    return len(os.path.commonprefix([one, other]))
+def common(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many bytes or tokens both begin with."""
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+    return sum(1 for _ in same)
 
 
 def _continuing(options: Options, prefix: bytes) -> tuple[list[tuple[Piece, float]], float]:

@@ -17,6 +17,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ledger.errors import InputError
+from ledger.prompts import Prompt
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -63,6 +64,11 @@ class Example:
     messages: Messages
     answer: str
     tools: str | None = None
+
+    @classmethod
+    def of(cls, prompt: Prompt, answer: str) -> "Example":
+        """A prompt as the ledger knows it, with an answer to it."""
+        return cls(prompt.messages, answer, json.dumps(prompt.tools) if prompt.tools else None)
 
     def behind(self, system: str | None) -> "Example":
         """As a teacher with a system prompt of its own was asked; the student never sees that."""
