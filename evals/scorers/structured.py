@@ -18,6 +18,8 @@ from evals.scorers.base import (
 _FENCED = re.compile(r"```(?:json|python|tool_code)?\s*\n?(.*?)```", re.S)
 _TAGGED = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.S)
 _NOISE = re.compile(r"[ ,./\-_*^]")  # what BFCL leaves out of texts before it compares them
+_OPENS = re.compile(r"[{\[]")
+MOST_STARTS = 1_000  # of something that may be JSON, in one answer: each may cost as much as the answer is long
 MISSING = object()
 
 
@@ -89,12 +91,17 @@ def find_json(text: str) -> Any:
             return value
     decoder = json.JSONDecoder()
     found, at, widest = MISSING, 0, 0
-    while (match := re.compile(r"[{\[]").search(text, at)) is not None:
+    for _ in range(MOST_STARTS):
+        match = _OPENS.search(text, at)
+        if match is None:
+            break
         try:
             value, end = decoder.raw_decode(text, match.start())
-        except (ValueError, RecursionError):
+        except ValueError:
             at = match.end()
             continue
+        except RecursionError:  # nested without end: what is inside is no better
+            break
         if end - match.start() > widest:
             found, widest = value, end - match.start()
         at = end

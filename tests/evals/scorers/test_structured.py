@@ -29,6 +29,7 @@ SCHEMA = {
         ("three", NOTHING_FOUND),
         ('{"age": 3', NOTHING_FOUND),
         ("[" * 100_000, NOTHING_FOUND),
+        ("{1, " * 100_000, NOTHING_FOUND),
     ],
 )
 def test_json_schema(answer: str, expected: Score) -> None:
