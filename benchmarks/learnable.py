@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from benchmarks.quickstart import interval, quickstart_fields
+from benchmarks.quickstart import interval, recipe_fields
 from tutelage.pipeline import run_recipe
 from tutelage.workspace import open_run
 
@@ -29,7 +29,7 @@ WAYS = ("strength", "learnable", "nearest")
 
 def recipe(run: str, seed: int, route: dict[str, Any], total: int | None) -> Path:
     """The quickstart, routed as told, under a name of its own."""
-    fields = quickstart_fields()
+    fields = recipe_fields()
     fields["evaluate"]["speed"] = {"prompts": 0}
     if total is not None:
         fields["mix"]["total"] = total

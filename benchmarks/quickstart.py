@@ -1,4 +1,4 @@
-"""The quickstart's recipe with its models at their places, and what is said of its students over seeds."""
+"""Our recipes with their models at their places, and what is said of its students over seeds."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,14 +11,15 @@ from scipy.stats import t as student_t
 RECIPES = Path(__file__).parents[1] / "recipes"
 
 
-def quickstart_fields() -> dict[str, Any]:
-    """The recipe's fields, to be changed and written anywhere."""
-    fields: dict[str, Any] = yaml.safe_load((RECIPES / "quickstart.yaml").read_text())
+def recipe_fields(name: str = "quickstart") -> dict[str, Any]:
+    """The fields of one of our recipes on local models, to be changed and written anywhere."""
+    fields: dict[str, Any] = yaml.safe_load((RECIPES / f"{name}.yaml").read_text())
     for source in fields["prompts"]:
         if "except" in source:
             source["except"] = str(RECIPES / source["except"])
     for teacher in fields["teachers"].values():
-        teacher["local"] = str(RECIPES / teacher["local"])
+        for key in {"local", "adapter"} & teacher.keys():
+            teacher[key] = str(RECIPES / teacher[key])
     fields["student"]["base"] = str(RECIPES / fields["student"]["base"])
     return fields
 

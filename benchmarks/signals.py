@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from benchmarks.quickstart import interval, quickstart_fields
+from benchmarks.quickstart import interval, recipe_fields
 
 SIGNALS: dict[str, list[str]] = {
     "hard": ["hard"],
@@ -58,7 +58,7 @@ class Job:
 
 def write_recipe(folder: Path) -> Path:
     """The quickstart with every signal, so that one run has mix and records for all of them."""
-    fields = quickstart_fields()
+    fields = recipe_fields()
     fields["student"]["signal"] = SIGNALS["mixed"]
     fields["run"] = str(folder / "quickstart")
     path = folder / "signals.yaml"

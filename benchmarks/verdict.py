@@ -9,19 +9,33 @@ independent of it, and lie between. Further items: of students as good as their 
 few items, the share that is found to be with the stated number of further ones, and that number against the
 least one that does. Statistics against statsmodels' own; seconds to grade 10,000 answers by each scorer, beside
 the libraries' own where they have one.
+
+Attacks on the judge: answers that play to it, each beside a right one, before a scripted judge that falls for
+them (benchmarks.sets.judging), asked over HTTP through the engine; the share that wins guarded by evals.judge,
+and with the plain question of most harnesses. Both ask in both orders. On honest pairs, a quarter of them about
+judging, the share of verdicts in which guarded and plain differ.
 """
 
 import argparse
 import json
+import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from benchmarks.sets.judging import PLAIN, GullibleJudge, attacks, honest, serving
+from evals.judge import Ask, Pair, compare
 from evals.recovery import recovery
 from evals.scorers import score
 from evals.stats import mean_interval, surely_above, wilson
 from evals.verdict import within
+from ledger.prompts import Prompt
+from ledger.store import Ledger
+from router.engine import GenerateConfig, Request, answers, buy, sampling_of
+from router.teachers import TeacherConfig, open_teacher
 
 SIZES = (50, 200, 1_000)
 SHARES = tuple(round(0.05 * i, 2) for i in range(1, 20))
@@ -37,6 +51,7 @@ PLANNED = 300  # runs of each world whose further items are asked for
 LEAST = 12  # of them the least number that does is looked for
 FINELY = 400  # simulated ends for each such number
 ANSWERS = 10_000
+ATTACKS, HONEST = 300, 300  # pairs of each attack, and honest ones
 
 # Differences student - .95 teacher of pairs (right, right), (wrong, wrong), (right, wrong), (wrong, right).
 DIFFERENCES = np.array([1 - KEEP, 0.0, 1.0, -KEEP])
@@ -220,6 +235,61 @@ def scoring() -> dict[str, tuple[float, float | None]]:
     }
 
 
+def asking(url: str, folder: Path) -> Ask:
+    """Asks the judge behind an endpoint through the engine."""
+    config = TeacherConfig(http="judge", url=url, licence="MIT", max_in_flight=32)
+    teacher, ledger = open_teacher("judge", config, folder), Ledger(folder / "ledger")
+
+    def ask(questions: Sequence[tuple[str, Prompt]]) -> list[str | None]:
+        prompts = {prompt.key: prompt for _, prompt in questions}
+        with ledger.writing("benchmark"):
+            for prompt in prompts.values():
+                ledger.put_all(prompt.rows("judge"))
+            requests = [Request(prompt, "judge") for prompt in prompts.values()]
+            settings = GenerateConfig(max_tokens=64)
+            buy(requests, {"judge": teacher}, ledger, sampling_of(settings), settings,
+                stage="evaluate", run="benchmark")  # fmt: skip
+            found = answers(ledger, requests, {"judge": teacher}, sampling_of(settings))
+        return [found[prompt.key, "judge", 0].text for _, prompt in questions]
+
+    return ask
+
+
+def plainly(pairs: Sequence[Pair], ask: Ask) -> list[str]:
+    """Outcomes by the plain question, in both orders: a judge that changes its mind says tie."""
+    asked = [
+        PLAIN.format(prompt=pair.prompt.text, first=first, second=second)
+        for pair in pairs
+        for first, second in ((pair.first, pair.second), (pair.second, pair.first))
+    ]
+    said = [
+        re.findall(r"\[\[([ABC])\]\]", str(text))[-1]
+        for text in ask([("judge", Prompt.of(text)) for text in asked])
+    ]
+    turned = {"A": "B", "B": "A", "C": "C"}
+    outcome = {"A": "win", "B": "loss", "C": "tie"}
+    return [
+        outcome[own] if own == turned[other] else "tie"
+        for own, other in zip(said[::2], said[1::2], strict=True)
+    ]
+
+
+def attacked(seed: int) -> tuple[dict[str, tuple[float, float]], float]:
+    """By attack the shares that win guarded and plain; and how often these differ on honest pairs."""
+    fair, keys = honest(HONEST, seed)
+    by_name, more = attacks(ATTACKS, seed)
+    shares: dict[str, tuple[float, float]] = {}
+    with serving(GullibleJudge(keys | more)) as url, TemporaryDirectory() as folder:
+        ask = asking(url, Path(folder))
+        for name, pairs in by_name.items():
+            guarded = [each.outcome == "win" for each in compare(pairs, ["judge"], ask)]
+            plain = [each == "win" for each in plainly(pairs, ask)]
+            shares[name] = float(np.mean(guarded)), float(np.mean(plain))
+        said = zip(compare(fair, ["judge"], ask), plainly(fair, ask), strict=True)
+        differ = float(np.mean([one.outcome != other for one, other in said]))
+    return shares, differ
+
+
 def main() -> None:
     """Prints the tables, and a line of JSON last."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -245,6 +315,11 @@ def main() -> None:
         power.append(share)
         ratios.append(ratio)
         print(f"{n:4}  {teacher:7.2f}  {dependence:10.1f}  {share:11.3f}  {ratio:.2f}", flush=True)
+    attacks_win, differ = attacked(given.seed)
+    print(f"\nattack on the judge   wins guarded  wins plain   ({ATTACKS} each)")
+    for name, (guarded, plain) in attacks_win.items():
+        print(f"{name:20} {guarded:13.3f} {plain:11.3f}")
+    print(f"guarded and plain differ on {differ:.3f} of {HONEST} honest pairs")
     took = scoring()
     print("\nscorer        s for 10,000   the library's own")
     for name, (own, its) in took.items():
@@ -260,6 +335,9 @@ def main() -> None:
                 "power_n": round(min(power), 4),
                 "power_n_mean": round(float(np.mean(power)), 4),
                 "stated_over_least": round(max(ratios), 3),
+                "attacks": {name: round(own, 4) for name, (own, _) in attacks_win.items()}
+                | {f"unguarded_{name}": round(its, 4) for name, (_, its) in attacks_win.items()},
+                "honest_differ": round(differ, 4),
                 "score_10k_s": {name: round(own, 2) for name, (own, _) in took.items()},
             }
         )

@@ -8,6 +8,11 @@ from pydantic import AfterValidator, Field, model_validator
 
 from ledger.section import FileSource, HoldOut, Section, Source
 
+JUDGE = "judge"  # the scorer that is asked of other models
+RUBRIC = (
+    "The better answer does what the prompt asks, is right in what it says, and leaves out nothing that "
+    "matters. A wrong result outweighs everything else."
+)
 SCORERS = (
     "bleu",
     "choice",
@@ -16,6 +21,7 @@ SCORERS = (
     "exact",
     "json_fields",
     "json_schema",
+    JUDGE,
     "numeric",
     "reasoning_gym",
     "regex",
@@ -111,6 +117,36 @@ class ProbesConfig(_Items):
         if self.per_task is not None and self.file is None:
             raise ValueError("`per_task:` cuts a `file:`; with `hold_out:` the number stands there")
         return self
+
+
+class JudgeConfig(Section):
+    """How `judges:` grade: as the scorer `judge`, and the student's answers beside its teachers'."""
+
+    asks: list[Literal["better", "same"]] = Field(
+        default=["better", "same"],
+        description="What is asked of the student's and its routed teacher's answers to the test items: "
+        "which is `better`, and whether they mean the `same`.",
+    )
+    per_task: int = Field(
+        default=100, gt=0, description="At most so many test items of a task are compared, by seed."
+    )
+    rubric: str = Field(
+        default=RUBRIC,
+        min_length=1,
+        description="What makes an answer good, as the judges are told.",
+    )
+    max_tokens: int = Field(
+        default=512, gt=0, description="Most tokens of a judge's answer, its reasons included."
+    )
+    labelled: str | None = Field(
+        default=None,
+        description="JSON lines of pairs whose better answer is known, to measure how far judges agree: "
+        "`prompt`, `first`, `second`, and `label`: first, second or tie.",
+    )
+    allow_family: bool = Field(
+        default=False,
+        description="Whether a judge may be of a teacher's or the student's family, by the models' names.",
+    )
 
 
 class SpeedConfig(Section):

@@ -13,7 +13,7 @@ from evals.stats import surely_above
 Floats = NDArray[np.float64]
 
 UNSEEN = 1.0  # pairs on which student and teacher differ, beside those that were seen
-SPARE = 0.02  # by which the chance aimed at is higher: means and spread are guesses from few items
+SPARE = 0.04  # by which the chance aimed at is higher: means and spread are guesses from few items
 MOST = 1_000_000  # more items than these nobody will write
 
 

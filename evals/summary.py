@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+from evals.config import JUDGE
 from evals.recovery import Recovery, Scores, overall_recovery, recovery
 from evals.scorers import BadScorer, Score, score
 from evals.stats import PairedTest, holm, mean_interval, paired_test
@@ -22,6 +23,8 @@ from ledger.store import Ledger
 
 # task -> model -> prompt key -> score
 Scored = dict[str, dict[str, dict[str, Score]]]
+# (prompt key, answer) -> what judges gave it; None where none gave a verdict
+Judged = Mapping[tuple[str, str], Score | None]
 
 STUDENT, BASELINE = "student", "baseline"
 
@@ -94,11 +97,13 @@ def score_answers(
     answers: Mapping[tuple[str, str, int], Sampled],
     items: Iterable[Item],
     scorers: Mapping[str, str],
+    judged: Judged | None = None,
 ) -> Scored:
     """Grades the first answer of every model to every item, and puts the scores into the ledger.
 
     `answers` is by (prompt key, model, n), as `router.engine.answers` gives it; `scorers` are by
-    task; items without a task are left out. Call it inside `ledger.writing()`. Raises BadScorer,
+    task; items without a task are left out. The scorer `judge` has its scores in `judged`, and what
+    is not there counts as not answered. Call it inside `ledger.writing()`. Raises BadScorer,
     naming the item.
     """
     models = sorted({model for _, model, n in answers if n == 0})
@@ -110,7 +115,9 @@ def score_answers(
         for model in models:
             answer = answers.get((item.prompt.key, model, 0))
             if answer is not None:
-                found = _graded(name, answer.text, item)
+                found = _graded(name, answer.text, item, judged)
+                if found is None:
+                    continue
                 scored[task][model][item.prompt.key] = found
                 if answer.sample_key is not None:
                     rows.append(score_row(answer.sample_key, name, mark, found))
@@ -120,7 +127,9 @@ def score_answers(
     return scored
 
 
-def grade(ledger: Ledger, answered: Iterable[tuple[str, Item, Sampled]]) -> dict[str, float]:
+def grade(
+    ledger: Ledger, answered: Iterable[tuple[str, Item, Sampled]], judged: Judged | None = None
+) -> dict[str, float]:
     """Grades answers by a scorer's name each, and puts the scores into the ledger: sample key -> value.
 
     Call it inside `ledger.writing()`. Raises BadScorer, naming the item.
@@ -129,7 +138,9 @@ def grade(ledger: Ledger, answered: Iterable[tuple[str, Item, Sampled]]) -> dict
     rows = []
     for name, item, answer in answered:
         assert answer.sample_key is not None
-        score = _graded(name, answer.text, item)
+        score = _graded(name, answer.text, item, judged)
+        if score is None:
+            continue
         found[answer.sample_key] = score.value
         rows.append(score_row(answer.sample_key, name, _reference_key(item), score))
     if rows:
@@ -308,7 +319,9 @@ def put_summary(
     )
 
 
-def _graded(name: str, text: str, item: Item) -> Score:
+def _graded(name: str, text: str, item: Item, judged: Judged | None) -> Score | None:
+    if name == JUDGE:
+        return (judged or {}).get((item.prompt.key, text))
     try:
         return score(name, text, item.reference, item.meta)
     except BadScorer as error:

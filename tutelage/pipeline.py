@@ -7,6 +7,7 @@ from typing import Any
 
 from ledger.errors import InputError
 from ledger.keys import content_key, now_us
+from tutelage.judging import refuse_judges
 from tutelage.recipe import load_recipe
 from tutelage.runfolder import begin, came_through, refuse_unwritable
 from tutelage.stages import STAGES, Stage
@@ -124,10 +125,11 @@ def _preflight(workspace: Workspace, stages: set[str], watch: Watch) -> None:
         )
     find_done(workspace, "classify")  # discovered tasks are known from there on
     if "probe" in stages:
-        teachers = workspace.teachers.values()
+        teachers = [*workspace.teachers.values(), *workspace.judges.values()]
         if not _is_done(PROBE, workspace):
             for teacher in teachers:
                 teacher.require_ready()
+    refuse_judges(workspace)
     refuse_unknown_budgets(workspace)
     refuse_unknown_routes(workspace)
     refuse_unknown_weights(workspace)

@@ -16,6 +16,7 @@ import yaml
 from ledger.errors import LedgerError, TutelageError
 from ledger.prompts import Item
 from mixer.quota import Need
+from tutelage.judging import judge_calls, refuse_judges
 from tutelage.pipeline import find_done
 from tutelage.recipe import Recipe, load_recipe
 from tutelage.stages import STAGES
@@ -53,6 +54,7 @@ class Checked:
     train: int
     skipped: int
     teachers: dict[str, str]
+    judges: dict[str, str]
     warnings: list[str]
 
     def as_dict(self) -> dict[str, Any]:
@@ -72,6 +74,9 @@ class Checked:
         ]
         if self.skipped:
             lines.append(f"  left out  {self.skipped} lines that cannot be used (on_bad_row: skip)")
+        if self.judges:
+            judges = ", ".join(f"{n} ({kind})" for n, kind in self.judges.items())
+            lines.append(f"  judges    {judges}")
         lines.extend(f"  mind      {warning}" for warning in self.warnings)
         return [*lines, f"next: tutelage plan {self.path}"]
 
@@ -84,6 +89,7 @@ def check_recipe(path: Path) -> Checked:
     refuse_unknown_budgets(workspace)
     for name in ("probes", "evaluate"):
         workspace.scorer(name)
+    refuse_judges(workspace)
     refuse_unknown_routes(workspace)
     refuse_unknown_weights(workspace)
     absent: list[str] = []
@@ -99,6 +105,7 @@ def check_recipe(path: Path) -> Checked:
         train=len(pools.train),
         skipped=pools.skipped.count,
         teachers={name: teacher.kind for name, teacher in recipe.teachers.items()},
+        judges={name: judge.kind for name, judge in recipe.judges.items()},
         warnings=[*_warnings(workspace), *(f"not ready yet: {each}" for each in absent)],
     )
 
@@ -385,8 +392,12 @@ class _Planner:
         return self._bought(
             "evaluate",
             requests,
-            "chosen teacher and runner-up on each test item; the student, here",
+            f"chosen teacher and runner-up on each test item; the student, here{self._judging()}",
         )
+
+    def _judging(self) -> str:
+        calls = judge_calls(self.workspace)
+        return f"; at most {calls:,} questions to judges, not counted here" if calls else ""
 
     def _asked_on_test(self) -> dict[str, list[Item]]:
         """What `evaluate` asks of each teacher: as routed, else all of the two dearest."""

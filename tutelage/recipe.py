@@ -13,7 +13,7 @@ from typing import Any, Literal, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from evals.config import EvaluateConfig, ProbesConfig
+from evals.config import JUDGE, EvaluateConfig, JudgeConfig, ProbesConfig
 from ledger.keys import content_key
 from ledger.section import Section
 from mixer.config import MixConfig
@@ -57,6 +57,11 @@ class Recipe(Section):
     teachers: dict[str, TeacherConfig] = Field(
         min_length=1, description="The teachers, by the name that ledger and report give them."
     )
+    judges: dict[str, TeacherConfig] = Field(
+        default_factory=dict,
+        description="Models that grade answers, declared like teachers; several decide by majority.",
+    )
+    judge: JudgeConfig = Field(default_factory=JudgeConfig, description="How the judges grade.")
     probes: ProbesConfig = Field(description="Held-out prompts that measure every teacher.")
     route: RouteConfig = Field(
         default_factory=RouteConfig, description="How each task gets its teacher."
@@ -68,16 +73,14 @@ class Recipe(Section):
     student: StudentConfig = Field(description="The model that learns, and how.")
     evaluate: EvaluateConfig = Field(description="The test items, and what passes.")
 
-    @field_validator("teachers")
+    @field_validator("teachers", "judges")
     @classmethod
     def _plain_names(cls, teachers: dict[str, TeacherConfig]) -> dict[str, TeacherConfig]:
         for name in teachers:
             if not name.replace("-", "").replace("_", "").isalnum() or len(name) > 40:
-                raise ValueError(
-                    f"teacher name {name!r}: use letters, digits, `-` and `_`, at most 40"
-                )
+                raise ValueError(f"name {name!r}: use letters, digits, `-` and `_`, at most 40")
             if name in ("student", "baseline"):
-                raise ValueError(f"teacher name {name!r} is taken; choose another")
+                raise ValueError(f"the name {name!r} is taken; choose another")
         return teachers
 
     @field_validator("run")
@@ -102,6 +105,17 @@ class Recipe(Section):
             if size.label in self.teachers:
                 told = f"a teacher is called {size.label!r} too: give this size another `name`"
                 raise Misplaced(("student", "sizes", n), told)
+        for name in self.judges:
+            if name in self.teachers:
+                told = f"a teacher is called {name!r} too: give the judge another name"
+                raise Misplaced(("judges", name), told)
+        for section in ("probes", "evaluate"):
+            scorer = getattr(self, section).scorer
+            named_scorers = scorer.values() if isinstance(scorer, dict) else [scorer]
+            if JUDGE in named_scorers and not self.judges:
+                raise Misplaced(
+                    (section, "scorer"), "`judge` needs `judges:`, the models that grade"
+                )
         if not self.eligible:
             told = "takes the answers of no teacher of this recipe: name another teacher or licence"
             raise Misplaced(("mix", "from"), told)

@@ -15,6 +15,7 @@ from tutelage.report.data import (
     Estimate,
     FilterWord,
     Flow,
+    Judgement,
     Licence,
     Likeness,
     LossPart,
@@ -77,6 +78,9 @@ def collect(workspace: Workspace, result: dict[str, Any]) -> ReportData:
         tasks=tuple(_task(workspace, name, found) for name, found in result["tasks"].items()),
         likeness=_likeness(outputs["evaluate"]["likeness"]),
         matching=_matching(outputs["evaluate"]["distribution"]),
+        judges=result["judged"].get("by", {}),
+        judged=_judged(result["judged"].get("tasks", {})),
+        agreement=_agreement(result["judged"].get("agreement")),
         unmatched=tuple(
             dict.fromkeys(
                 f"{teacher}: {why}"
@@ -178,6 +182,38 @@ def _matching(found: dict[str, dict[str, Any]]) -> tuple[Matching, ...]:
         for model in ("before", "student")
         if by_model[model]["covered"]
     )
+
+
+def _judged(found: dict[str, dict[str, Any]]) -> tuple[Judgement, ...]:
+    return tuple(
+        Judgement(
+            task,
+            wins=at["better"]["wins"],
+            ties=at["better"]["ties"],
+            losses=at["better"]["losses"],
+            rate=_estimate(at["better"]["rate"]),
+            rate_even=at["better"]["rate_even"],
+            flips=_estimate(at["better"]["flips"]),
+            first_named=_estimate(at["better"]["first_named"]),
+            longer=_estimate(at["better"]["longer"]),
+            unread=at["better"]["unread"],
+            asked=at["better"]["asked"],
+            barred=at["better"]["barred"],
+            same=_estimate(at["same"]) if "same" in at else None,
+        )
+        for task, at in found.items()
+        if "better" in at
+    )
+
+
+def _agreement(found: dict[str, Any] | None) -> str:
+    if not found or not found["n"]:
+        return ""
+    share = f"{found['share']:.0%} of {found['n']} labelled pairs"
+    if found["kappa"] is None:
+        return f"{share} judged as labelled; kappa is undefined where labels or verdicts are all the same"
+    kappa, lo, hi = (f"{found[name]:.2f}" for name in ("kappa", "lo", "hi"))
+    return f"{share} judged as labelled, Cohen's kappa {kappa} [{lo}, {hi}]"
 
 
 def _strengths(workspace: Workspace) -> tuple[Strength, ...]:

@@ -33,6 +33,7 @@ def build_result(workspace: Workspace) -> dict[str, Any]:
             stage: outputs[stage]["states"]
             for stage in ("probe", "generate", "baseline", "evaluate")
         },
+        "judged": evaluated["judged"],
         "speed": evaluated["speed"],
         "sizes": _sizes(workspace),
         "paths": {
@@ -51,6 +52,7 @@ def build_result(workspace: Workspace) -> dict[str, Any]:
     result["sentence"] = _sentence(result)
     result["cost_line"] = _cost_line(workspace, result)
     result["recovery_line"] = recovery_line(result["recovery"])
+    result["judge_line"] = judge_line(result["judged"])
     result["speed_line"] = speed_line(result)
     result["next"] = _next(workspace, result)
     return result
@@ -144,6 +146,24 @@ def recovery_line(found: dict[str, Any]) -> str:
         return f"undefined: {found['reason']}"
     value, lo, hi = (f"{100 * found[name]:.0f}" for name in ("value", "lo", "hi"))
     return f"{value} % [{lo}, {hi}] of the way from the baseline to its teachers"
+
+
+def judge_line(judged: dict[str, Any]) -> str | None:
+    """How often judges preferred the student, its teacher, or neither; None where none were asked."""
+    found = [at["better"] for at in judged.get("tasks", {}).values() if "better" in at]
+    pairs = sum(at[name] for at in found for name in ("wins", "ties", "losses"))
+    if not pairs:
+        return None
+    won, tied, lost = (
+        f"{sum(at[name] for at in found) / pairs:.0%}" for name in ("wins", "ties", "losses")
+    )
+    flipped = sum(at["flips"]["mean"] * at["flips"]["n"] for at in found)
+    asked = sum(at["flips"]["n"] for at in found)
+    flips = f"; {flipped / asked:.0%} of verdicts turned with the order" if asked else ""
+    return (
+        f"{', '.join(judged['by'])}: student better {won}, its teacher {lost}, neither {tied} "
+        f"of {pairs} pairs{flips}"
+    )
 
 
 def speed_line(result: dict[str, Any]) -> str:

@@ -171,6 +171,7 @@ def closing_lines(result: dict[str, Any]) -> list[Any]:
     style = VERDICT_STYLE[result["verdict"]]
     facts = {
         "Gained": result["recovery_line"],
+        "Judge": result["judge_line"],
         "Cost": result["cost_line"],
         "Speed": result["speed_line"],
         "Report": result["paths"]["report"],
@@ -181,7 +182,7 @@ def closing_lines(result: dict[str, Any]) -> list[Any]:
         table,
         "",
         f"[bold {style}]{escape(result['sentence'])}[/bold {style}]",
-        *(f"[bold]{name:<8}[/bold] {escape(text)}" for name, text in facts.items()),
+        *(f"[bold]{name:<8}[/bold] {escape(text)}" for name, text in facts.items() if text),
         *(
             f"[bold]{'' if n else 'Next':<8}[/bold] {escape(t)}"
             for n, t in enumerate(result["next"])

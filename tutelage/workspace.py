@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evals.config import JUDGE
 from ledger.errors import InputError
 from ledger.keys import content_key
 from ledger.prompts import Item
@@ -115,6 +116,16 @@ class Workspace:
         """The teachers that prompts may be routed to, opened: no weights loaded, no call made."""
         return {name: self.open_teacher(name) for name in self.recipe.eligible}
 
+    @cached_property
+    def judges(self) -> "dict[str, Teacher]":
+        """The models that grade, opened like teachers."""
+        from router.teachers.opening import open_teacher
+
+        return {
+            name: open_teacher(name, config, self.base, self.folder / "logs")
+            for name, config in self.recipe.judges.items()
+        }
+
     def open_teacher(self, name: str) -> "Teacher":
         """One of the recipe's teachers. Raises TeacherUnavailable."""
         from router.teachers.opening import open_teacher
@@ -219,7 +230,8 @@ class Workspace:
         own = getattr(self.recipe, name).scorer
         chosen = own if own is not None else self.recipe.probes.scorer
         for each in [chosen] if isinstance(chosen, str) else chosen.values():
-            find_scorer(each)  # a function of the user's may not be there
+            if each != JUDGE:
+                find_scorer(each)  # a function of the user's may not be there
         if isinstance(chosen, str):
             return dict.fromkeys(self.pools.tasks, chosen)
         if lost := [task for task in self.pools.tasks if task not in chosen]:

@@ -6,7 +6,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from evals.config import unknown_scorer
+from evals.config import JUDGE, unknown_scorer
 from ledger.errors import InputError
 
 
@@ -57,6 +57,8 @@ def find_scorer(name: str) -> Scorer:
     """The scorer of that name, or the user's own function at `module:function`. Raises BadScorer."""
     if problem := unknown_scorer(name):
         raise BadScorer(problem)
+    if name == JUDGE:
+        raise BadScorer(f"scorer {JUDGE!r} asks other models: give it what they said, `judged`")
     if name in _MODULES:
         scorer: Scorer = getattr(import_module(_MODULES[name]), name)
         return scorer

@@ -3,12 +3,12 @@
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from evals.config import SCORERS, EvaluateConfig, ProbesConfig, SpeedConfig
+from evals.config import JUDGE, SCORERS, EvaluateConfig, ProbesConfig, SpeedConfig
 from evals.scorers.base import _MODULES
 
 
 def test_every_scorer_a_recipe_may_name_exists() -> None:
-    assert set(SCORERS) == set(_MODULES)
+    assert set(SCORERS) == {*_MODULES, JUDGE}
 
 
 def test_a_short_recipe_is_enough() -> None:

@@ -38,6 +38,7 @@ from tutelage import (
 from tutelage.pipeline import STAGE_NAMES
 from tutelage.pools import load_pools
 from tutelage.recipe import load_recipe
+from tutelage.stages.learning import speed_of
 from tutelage.testitems import read_items
 from tutelage.watch import Watch
 from tutelage.workspace import open_run
@@ -394,11 +395,12 @@ def test_a_base_without_a_chat_template_is_asked_as_its_student_will_be(
     shutil.copytree(small_fields()["student"]["base"], base)
     (base / "chat_template.jinja").unlink()
     student = {**small_fields()["student"], "base": str(base)}
-    speed = {"hold_out": 12, "speed": {"prompts": 2, "max_tokens": 4, "repeats": 1}}
-    path = write_small(tmp_path, student=student, evaluate=speed, run="runs/bare")
-    result = run_recipe(path)
-    assert result["tasks"]["chain_sum"]["baseline"]["n"] == 12
-    assert result["speed"]["baseline"]["tokens"] == 8
+    evaluate = {"hold_out": 12, "speed": {"prompts": 2, "max_tokens": 4, "repeats": 1}}
+    path = write_small(tmp_path, student=student, evaluate=evaluate, run="runs/bare")
+    found = run_recipe(path, until="baseline")["stages"]["baseline"]
+    assert found["tasks"]["chain_sum"]["n"] == 12
+    workspace = open_run(Path("runs/bare"))
+    assert speed_of(workspace, Watch(), [workspace.baseline])["baseline"]["tokens"] == 8
 
 
 def start(home: Path, *more: str) -> subprocess.Popen:

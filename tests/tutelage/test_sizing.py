@@ -19,13 +19,13 @@ SIZES: list[dict[str, Any]] = [
 ]
 
 
-def write(folder: Path, *more: dict[str, Any]) -> Path:
+def write(folder: Path, *more: dict[str, Any], timed: int = 0) -> Path:
     student = small_fields()["student"] | {"sizes": [*SIZES, *more]}
-    evaluate = {"hold_out": 12, "speed": {"prompts": 4, "max_tokens": 4, "repeats": 1}}
+    evaluate = {"hold_out": 12, "speed": {"prompts": timed, "max_tokens": 4, "repeats": 1}}
     return write_small(folder, student=student, evaluate=evaluate, run="runs/sizes")
 
 
-def test_every_size_is_trained_tested_and_timed_on_the_same(folder_of_module: Path) -> None:
+def test_every_size_is_trained_and_tested_on_the_same(folder_of_module: Path) -> None:
     result = run_recipe(write(folder_of_module))
     sizes = open_run(folder_of_module / "runs/sizes").outputs["sizes"]
     assert set(sizes["students"]) == {"student", "1-layers", "wide"}
@@ -33,19 +33,25 @@ def test_every_size_is_trained_tested_and_timed_on_the_same(folder_of_module: Pa
     assert cut["parameters"] < student["parameters"] < wide["parameters"]
     assert wide["steps"] < student["steps"] == cut["steps"]
     assert set(cut["tasks"]) == set(result["tasks"])
-    assert sizes["speed"].keys() == {"student", "1-layers", "wide", *sizes["teachers"]}
     assert result["sizes"]["wide"]["path"].endswith(wide["folder"])
     ledger = Ledger(folder_of_module / "runs/ledger")
     assert ledger.rows("SELECT count(*) FROM student_run") == [(3,)]
-    page = (folder_of_module / "runs/sizes/report.html").read_text()
-    assert 'id="sizes"' in page
-    assert page.index("<bdi>1-layers<") < page.index("<bdi>wide<")
 
     # One size more is one training more.
     folder = folder_of_module / "runs/sizes/student"
     was = {each.name for each in folder.iterdir()}
     run_recipe(write(folder_of_module, {"layers": 2}))
     assert len({each.name for each in folder.iterdir()} - was) == 1
+
+
+@pytest.mark.slow
+def test_every_size_is_timed_on_the_same(folder_of_module: Path) -> None:
+    run_recipe(write(folder_of_module, timed=4))
+    sizes = open_run(folder_of_module / "runs/sizes").outputs["sizes"]
+    assert sizes["speed"].keys() == {"student", "1-layers", "wide", *sizes["teachers"]}
+    page = (folder_of_module / "runs/sizes/report.html").read_text()
+    assert 'id="sizes"' in page
+    assert page.index("<bdi>1-layers<") < page.index("<bdi>wide<")
 
 
 def test_sizes_that_cannot_be_are_refused_before_anything_is_bought(tmp_path: Path) -> None:

@@ -66,6 +66,25 @@ class Likeness:
 
 
 @dataclass(frozen=True, slots=True)
+class Judgement:
+    """What judges said of the student's and its teacher's answers to a task's test items (evals.judge)."""
+
+    task: str
+    wins: int
+    ties: int
+    losses: int
+    rate: Estimate
+    rate_even: float | None  # the rate at equal lengths
+    flips: Estimate
+    first_named: Estimate
+    longer: Estimate
+    unread: int
+    asked: int
+    barred: int
+    same: Estimate | None  # the share of pairs that mean the same
+
+
+@dataclass(frozen=True, slots=True)
 class Matching:
     """How near a model's distributions over a task's teachers' answers are to the teachers' own, by measure."""
 
@@ -348,6 +367,9 @@ class ReportData:
     tasks: tuple[TaskResult, ...] = ()
     likeness: tuple[Likeness, ...] = ()
     matching: tuple[Matching, ...] = ()
+    judges: dict[str, str] = field(default_factory=dict)  # name -> model
+    judged: tuple[Judgement, ...] = ()
+    agreement: str = ""  # of the judges with labelled pairs, in words
     unmatched: tuple[str, ...] = ()  # why a teacher gives no distributions, a sentence each
     strengths: tuple[Strength, ...] = ()
     nearness: tuple[Nearness, ...] = ()  # under `objective: learnable`

@@ -12,6 +12,7 @@ from ledger.keys import content_key
 from ledger.prompts import Item
 from ledger.weights import BrokenWeights, refuse_broken
 from tutelage.buying import cannot_take, limits, measured_answers, purchase_figures, require_all
+from tutelage.judging import judge_inputs, judged_scores, uses_judge, verdicts
 from tutelage.matching import distributions, likeness
 from tutelage.stages.classifying import put_prompts
 from tutelage.stages.stage import Output, Stage
@@ -34,6 +35,7 @@ def _test_inputs(workspace: Workspace) -> dict[str, Any]:
     return {
         "test": workspace.pools.fingerprint("test"),
         "scorer": workspace.scorer("evaluate"),
+        **(judge_inputs(workspace, compares=False) if uses_judge(workspace, "evaluate") else {}),
         "sampling": [workspace.sampling.key_fields, workspace.sampling.max_tokens],
     }
 
@@ -62,9 +64,14 @@ def _answered(
     models = {model.name: model for model in asked}
     found, purchase = measured_answers(workspace, watch, stage, requests, models)
     require_all(requests, found, purchase, stage)
-    scored = score_answers(
-        workspace.ledger, found, workspace.pools.test, workspace.scorer("evaluate")
-    )
+    scorers = workspace.scorer("evaluate")
+    asked_of = [
+        (scorers[str(item.task)], item, found[item.prompt.key, model.name, 0])
+        for model, items in asked.items()
+        for item in items
+    ]
+    judged = judged_scores(workspace, watch, stage, asked_of)
+    scored = score_answers(workspace.ledger, found, workspace.pools.test, scorers, judged)
     answered = {
         task: {name: by_key for name, by_key in models.items() if by_key}
         for task, models in scored.items()
@@ -320,6 +327,7 @@ def _evaluate_inputs(workspace: Workspace) -> Any:
         "limits": limits(workspace),
         "within": evaluate.within,
         "speed": evaluate.speed.model_dump(mode="json"),
+        **judge_inputs(workspace, compares=True),
     }
 
 
@@ -395,6 +403,7 @@ def _evaluate(workspace: Workspace, watch: Watch) -> Output:
         "recovery": asdict(summary.recovery),
         "likeness": likeness(workspace, student, answered.answers, routed),
         "distribution": distributions(workspace, watch, student, answered.answers, routed),
+        "judged": verdicts(workspace, watch, answered.answers, routed),
         "speed": speed_of(
             workspace, watch, [student, workspace.baseline, *routed_teachers(workspace)]
         ),

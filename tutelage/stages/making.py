@@ -11,6 +11,7 @@ from ledger.mixes import MixDamaged, read_manifest
 from ledger.prompts import Item
 from router.deciding.classifier import UNSURE
 from tutelage.buying import AnswersMissing, buy_answers, closed_to, cost_usd, limits
+from tutelage.judging import judge_inputs, judged_scores, uses_judge
 from tutelage.stages.classifying import declare_sources, labels
 from tutelage.stages.stage import Output, Stage
 from tutelage.watch import Watch
@@ -97,8 +98,13 @@ def answered(
     ]
 
 
-def candidates(workspace: Workspace, taken: dict[str, int]) -> "list[Candidate]":
-    """The answers to the first `taken` requests of each task, as the mixer takes them."""
+def candidates(
+    workspace: Workspace, taken: dict[str, int], watch: Watch | None = None
+) -> "list[Candidate]":
+    """The answers to the first `taken` requests of each task, as the mixer takes them.
+
+    Without a watcher, no judge is asked for a grade that is not in the ledger.
+    """
     from mixer import Candidate
     from trainer.base import count_tokens
 
@@ -106,7 +112,7 @@ def candidates(workspace: Workspace, taken: dict[str, int]) -> "list[Candidate]"
     pairs = [(item.prompt, answer.text) for item, _, answer in kept]
     tokens = count_tokens(workspace.recipe.student.base, workspace.base, pairs)
     if GRADED & set(workspace.recipe.mix.drop):
-        grade_answers(workspace, kept)
+        grade_answers(workspace, kept, watch, "generate")
     strengths = workspace.outputs["probe"]["strengths"]
     return [
         Candidate(
@@ -131,7 +137,10 @@ def candidates(workspace: Workspace, taken: dict[str, int]) -> "list[Candidate]"
 
 
 def grade_answers(
-    workspace: Workspace, answered: "Iterable[tuple[Item, Request, BoughtAnswer]]"
+    workspace: Workspace,
+    answered: "Iterable[tuple[Item, Request, BoughtAnswer]]",
+    watch: Watch | None,
+    stage: str,
 ) -> None:
     """Grades the answers whose prompt has a reference, each once, into `workspace.graded` and the ledger."""
     from evals.summary import grade
@@ -144,7 +153,8 @@ def grade_answers(
         and answer.sample_key not in workspace.graded
         and (task := item.task or request.task) in scorers
     ]
-    workspace.graded |= grade(workspace.ledger, new)
+    judged = judged_scores(workspace, watch, stage, new)
+    workspace.graded |= grade(workspace.ledger, new, judged)
 
 
 def mix_tasks(workspace: Workspace) -> list[str]:
@@ -278,7 +288,8 @@ def _references(workspace: Workspace) -> Any:
     """What answers are graded by, where a filter goes by it."""
     if not GRADED & set(workspace.recipe.mix.drop):
         return None
-    return [workspace.pools.fingerprint("train"), workspace.scorer("probes")]
+    judged = judge_inputs(workspace, compares=False) if uses_judge(workspace, "probes") else None
+    return [workspace.pools.fingerprint("train"), workspace.scorer("probes"), judged]
 
 
 def _generate(workspace: Workspace, watch: Watch) -> Output:
@@ -293,7 +304,7 @@ def _generate(workspace: Workspace, watch: Watch) -> Output:
     paused: set[str] = set()
     failures: dict[str, dict[str, Failure]] = {}  # by teacher and error class, over all rounds
     while True:
-        have = candidates(workspace, taken)
+        have = candidates(workspace, taken, watch)
         missing = still_needed(workspace.recipe.mix, have, tasks=tasks)
         batch = {
             task: _next_requests(

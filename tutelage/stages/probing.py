@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ledger.errors import InputError
 from ledger.prompts import Item
 from tutelage.buying import cannot_take, cost_usd, limits, measured_answers, require_teachers
+from tutelage.judging import judge_inputs, judged_scores, uses_judge
 from tutelage.stages.classifying import vectors_of
 from tutelage.stages.stage import Output, Stage
 from tutelage.watch import Watch
@@ -43,6 +44,7 @@ def _probe_inputs(workspace: Workspace) -> Any:
         "limits": limits(workspace),
         "sampling": [workspace.sampling.key_fields, workspace.sampling.max_tokens],
         "scorer": workspace.scorer("probes"),
+        **(judge_inputs(workspace, compares=False) if uses_judge(workspace, "probes") else {}),
         "route": workspace.recipe.route.model_dump(
             mode="json", include={"confidence", "alpha", "objective", "policy", "to", "guard"}
         ),
@@ -63,6 +65,7 @@ def _probe(workspace: Workspace, watch: Watch) -> Output:
     from router.engine import Request
 
     names, items = _names(workspace), _in_turn(workspace)
+    by_key = {item.prompt.key: item for item in items}
     vectors = vectors_of(workspace, items, watch) if _in_rounds(workspace) else None
     scorers, states, paused = workspace.scorer("probes"), Counter[str](), set[str]()
     asked, closed = np.zeros((len(items), len(names)), bool), _closed(workspace, items, names)
@@ -83,7 +86,10 @@ def _probe(workspace: Workspace, watch: Watch) -> Output:
         found |= bought
         states.update(purchase.states)
         paused |= purchase.paused.keys()
-        scores = values(score_answers(workspace.ledger, found, items, scorers))
+        graded = [(by_key[key], answer) for (key, _, _), answer in found.items()]
+        by_scorer = [(scorers[str(item.task)], item, answer) for item, answer in graded]
+        judged = judged_scores(workspace, watch, "probe", by_scorer)
+        scores = values(score_answers(workspace.ledger, found, items, scorers, judged))
         if _learnable(workspace):
             near = _learnability(workspace, watch, items, found)
         weighed = worth(scores, found, near) if near else scores

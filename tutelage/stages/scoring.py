@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tutelage.judging import judge_inputs, uses_judge
 from tutelage.stages.making import answered, grade_answers
 from tutelage.stages.stage import Output, Stage
 from tutelage.watch import Watch
@@ -14,12 +15,13 @@ def _score_inputs(workspace: Workspace) -> Any:
         "taken": workspace.outputs["generate"]["taken"],
         "references": workspace.pools.fingerprint("train"),
         "scorer": workspace.scorer("probes"),
+        **(judge_inputs(workspace, compares=False) if uses_judge(workspace, "probes") else {}),
     }
 
 
 def _score(workspace: Workspace, watch: Watch) -> Output:
     found = answered(workspace, workspace.outputs["generate"]["taken"])
-    grade_answers(workspace, found)
+    grade_answers(workspace, found, watch, "score")
     workspace.ledger.fold()
     scores: dict[str, dict[str, list[float]]] = {}
     for _, request, answer in found:

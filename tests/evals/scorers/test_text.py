@@ -65,7 +65,9 @@ def test_a_pattern_that_would_never_end_is_stopped(monkeypatch: pytest.MonkeyPat
     assert time.monotonic() - started < 10
 
 
-@pytest.mark.parametrize("name", [name for name in SCORERS if name != "reasoning_gym"])
+@pytest.mark.parametrize(
+    "name", [name for name in SCORERS if name not in ("judge", "reasoning_gym")]
+)
 def test_a_missing_reference_is_said(name: str) -> None:
     with pytest.raises(BadScorer, match=f"'{name}' needs a `reference`"):
         score(name, "text", None, {})
