@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ledger.lineage import REQUESTS, sample_story
 from ledger.prompts import Item
+from tutelage.browsing import browse
 from tutelage.report.data import (
     Choice,
     Command,
@@ -78,6 +79,7 @@ def collect(workspace: Workspace, result: dict[str, Any]) -> ReportData:
         tasks=tuple(_task(workspace, name, found) for name, found in result["tasks"].items()),
         likeness=_likeness(outputs["evaluate"]["likeness"]),
         matching=_matching(outputs["evaluate"]["distribution"]),
+        browser=browse(workspace),
         judges=result["judged"].get("by", {}),
         judged=_judged(result["judged"].get("tasks", {})),
         agreement=_agreement(result["judged"].get("agreement")),

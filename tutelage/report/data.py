@@ -97,6 +97,42 @@ class Matching:
 
 
 @dataclass(frozen=True, slots=True)
+class BrowsedItem:
+    """A test item in the error browser; `answers` and `scores` are by role, without those that gave none."""
+
+    task: str
+    teacher: str  # that it is routed to
+    standing: str  # of the student beside its teacher: behind, both fail, ahead, both right
+    judged: str  # win, tie or loss of the student; empty where no judge was asked
+    group: int | None  # of failures, by its place in Browser.groups
+    prompt: str
+    reference: str | None
+    answers: dict[str, str]
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class FailureGroup:
+    """Failures whose prompts are alike (evals.failures)."""
+
+    task: str
+    terms: tuple[str, ...]
+    failures: int
+    near: int  # samples of the mix that are as near
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
+class Browser:
+    """The test items, failures first; `total` of them stand in `file`."""
+
+    total: int
+    items: tuple[BrowsedItem, ...]
+    groups: tuple[FailureGroup, ...]
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
 class Strength:
     """One cell of teachers x tasks: a teacher's score on the probes of a task."""
 
@@ -367,6 +403,7 @@ class ReportData:
     tasks: tuple[TaskResult, ...] = ()
     likeness: tuple[Likeness, ...] = ()
     matching: tuple[Matching, ...] = ()
+    browser: Browser | None = None
     judges: dict[str, str] = field(default_factory=dict)  # name -> model
     judged: tuple[Judgement, ...] = ()
     agreement: str = ""  # of the judges with labelled pairs, in words

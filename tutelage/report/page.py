@@ -1,21 +1,25 @@
-"""Draw a `ReportData` as one HTML page: no script, no request, style sheet allowed by its hash.
+"""Draw a `ReportData` as one HTML page: no request; our style sheet and our script are allowed by their hashes.
 
     from tutelage.report.page import render
     Path("report.html").write_text(render(data), encoding="utf-8")
 
-Jinja escapes every value, in HTML and in SVG alike; nothing but our own style sheet is marked safe.
+Jinja escapes every value, in HTML and in SVG alike; nothing but our own style sheet and script is marked safe.
+The test items are packed (JSON, gzip, base64) into an attribute, and the script makes text of them.
 """
 
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tutelage.report import charts
 from tutelage.report.colours import colours, task_names, teacher_names
-from tutelage.report.data import ReportData
+from tutelage.report.data import BrowsedItem, ReportData
 from tutelage.report.flow import river
 from tutelage.report.words import FILTERS, visible
 
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 _FOLDER = Path(__file__).parent
+MOST_BYTES = 2_400_000  # of packed test items
+CUTS = (2_000, 1_000, 500, 250, 100)  # characters of a text, the most that keep within
 
 
 def render(data: ReportData) -> str:
@@ -30,10 +36,35 @@ def render(data: ReportData) -> str:
     from markupsafe import Markup
 
     css = (_FOLDER / "page.css").read_text(encoding="utf-8")
-    policy = f"default-src 'none'; style-src '{_hash(css)}'; base-uri 'none'; form-action 'none'"
+    script = (_FOLDER / "page.js").read_text(encoding="utf-8") if data.browser else ""
+    allowed = f"script-src '{_hash(script)}'; " if script else ""
+    policy = f"default-src 'none'; {allowed}style-src '{_hash(css)}'; base-uri 'none'; form-action 'none'"
     page = _environment().get_template("page.html.j2")
-    # Our own file, no data in it: the one text that is not escaped.
-    return visible(page.render(d=data, css=Markup(css), policy=policy, **_pictures(data)))
+    packed = pack(data.browser.items) if data.browser else ""
+    # Our own files, no data in them: the texts that are not escaped.
+    own = {"css": Markup(css), "script": Markup(script)}
+    return visible(page.render(d=data, **own, policy=policy, packed=packed, **_pictures(data)))
+
+
+def pack(items: tuple[BrowsedItem, ...]) -> str:
+    """The items as base64 of gzipped JSON, their texts cut so that it stays within MOST_BYTES."""
+    packed = ""
+    for most in CUTS:
+        rows = [_shortened(asdict(item), most) for item in items]
+        data = json.dumps(rows, ensure_ascii=False, separators=(",", ":")).encode()
+        packed = base64.b64encode(gzip.compress(data, mtime=0)).decode()
+        if len(packed) <= MOST_BYTES:
+            break
+    return packed
+
+
+def _shortened(value: Any, most: int) -> Any:
+    if isinstance(value, dict):
+        return {name: _shortened(each, most) for name, each in value.items()}
+    if not isinstance(value, str):
+        return value
+    left = len(value) - most
+    return visible(value if left <= 0 else f"{value[:most]}\n[… {left:,} more characters]")
 
 
 def _hash(text: str) -> str:
@@ -71,6 +102,21 @@ def _pictures(data: ReportData) -> dict[str, Any]:
         "front": charts.front(data),
         "sizes": charts.sizes(data, colour),
         "totals": _totals(data),
+        "browsed": _browsed(data),
+    }
+
+
+def _browsed(data: ReportData) -> dict[str, list[tuple[str, str]]]:
+    """What the error browser's filters offer: values with their words."""
+    items = data.browser.items if data.browser else ()
+    groups = data.browser.groups if data.browser else ()
+    return {
+        "tasks": [(name, name) for name in dict.fromkeys(item.task for item in items)],
+        "teachers": [(name, name) for name in dict.fromkeys(item.teacher for item in items)],
+        "groups": [
+            (str(number), f"{group.task}: {', '.join(group.terms[:3])}")
+            for number, group in enumerate(groups)
+        ],
     }
 
 

@@ -22,7 +22,14 @@ PAYLOADS = (
     "</pre></details><base href=http://192.0.2.1/><link rel=stylesheet href=w.css>",
     "a" * 300,
 )
-_KEPT = {"verdict", "role", "unit", "created"}  # words that the page branches on, or ours
+_KEPT = {
+    "verdict",
+    "role",
+    "unit",
+    "created",
+    "standing",
+    "judged",
+}  # words that the page branches on, or ours
 
 
 def payload_at(index: int) -> str:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 
 from tutelage.report.data import (
+    BrowsedItem,
+    Browser,
     Choice,
     Command,
     Drop,
     Estimate,
+    FailureGroup,
     FilterWord,
     Flow,
     Licence,
@@ -244,6 +248,31 @@ def training() -> Training:
     )
 
 
+def browser() -> Browser:
+    """Thirty items, ten of them failures in two groups."""
+    items = tuple(
+        BrowsedItem(
+            task=task,
+            teacher=teacher,
+            standing=("behind", "both fail", "ahead", "both right", "both right")[number % 5],
+            judged=("loss", "tie", "win", "", "")[number % 5],
+            group=number % 2 if number % 5 < 2 else None,
+            prompt=f"Spell this word backward: word{number}",
+            reference=f"{number}drow",
+            answers={"student": f"{number}dorw", "teacher": f"{number}drow", "baseline": ""},
+            scores={"student": (number % 5) / 4, "teacher": 1.0, "baseline": 0.0},
+        )
+        for number, (task, teacher) in zip(range(30), itertools.cycle(TASKS.items()), strict=False)
+    )
+    groups = (
+        FailureGroup(
+            "spell_backward", ("word", "backward"), 6, 120, "Spell this word backward: word0"
+        ),
+        FailureGroup("chain_sum", (), 4, 0, "State the final answer: 12 + 30 ="),
+    )
+    return Browser(900, items, groups, "runs/quickstart/evaluate/c3a1.parquet")
+
+
 def report() -> ReportData:
     return ReportData(
         name="quickstart",
@@ -302,6 +331,7 @@ def report() -> ReportData:
             TeacherCost(t, n, 34 * n, 7 * n, 0.0, "local")
             for t, n in zip(TEACHERS, (5310, 2240, 1110, 210), strict=True)
         ),
+        browser=browser(),
         front=front(),
         story=story(),
         recipe=RECIPE,

@@ -90,10 +90,49 @@ def test_no_payload_runs_whatever_is_hovered_or_clicked(chromium: Any, tmp_path:
     seen.page.evaluate(fire)
     seen.page.wait_for_timeout(100)
     assert seen.page.evaluate("typeof window.hit") == "undefined"
-    assert seen.page.evaluate("document.scripts.length") == 0
+    assert seen.page.evaluate("document.scripts.length") == 1
+    assert "30 of 30 items" in seen.page.inner_text("#browser [role=status]")
     assert "<script>window.hit=1</script>" in seen.page.inner_text("body")
     assert len(seen.asked) == 1
     seen.page.context.close()
+
+
+def test_items_are_filtered_opened_and_marked(chromium: Any, tmp_path: Path) -> None:
+    seen = visit(chromium, tmp_path, sample.report(), 1280)
+    status, items = seen.page.locator("#browser [role=status]"), seen.page.locator("#browser .item")
+    assert (status.inner_text(), items.count()) == ("30 of 30 items", 25)
+    seen.page.get_by_role("button", name="Show more").press("Enter")
+    assert items.count() == 30
+    assert items.nth(25).locator("summary").evaluate("e => e === document.activeElement")
+    seen.page.locator("select[name=standing]").select_option("behind")
+    seen.page.locator("select[name=task]").select_option("chain_sum")
+    assert status.inner_text() == "2 of 30 items"
+    items.first.locator("summary").press("Enter")
+    cells = items.first.locator(".cell")
+    assert cells.locator("b").all_inner_texts() == [
+        "Prompt",
+        "Reference",
+        "Student",
+        "adder",
+        "Before",
+    ]
+    marked = cells.nth(2).locator("mark").all_inner_texts()
+    assert "".join(marked) in ("d", "o", "r")  # 10dorw for 10drow
+    seen.page.locator("input[name=text]").fill("nothing holds this")
+    assert status.inner_text() == "0 of 30 items"
+    assert seen.said == []
+    seen.page.context.close()
+
+
+def test_without_its_script_the_page_shows_the_worst(chromium: Any, tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    file.write_text(render(sample.report()), encoding="utf-8")
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(file.as_uri())
+    assert page.locator("#browser .item").count() == 12
+    assert not page.locator("#browser form").is_visible()
+    context.close()
 
 
 def test_theme_follows_the_system_and_the_switch(chromium: Any, tmp_path: Path) -> None:
