@@ -1,9 +1,13 @@
-"""The student's model card: what it was made of, so that the folder speaks for itself."""
+"""The student's model card: what it was made of and what it is worth, so that the folder speaks for itself."""
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+
+import yaml
 
 from ledger.keys import write_atomically
 from ledger.mixes import Manifest
@@ -11,6 +15,64 @@ from trainer.config import StudentConfig
 from trainer.data import TrainingData
 
 CARD_NAME = "README.md"
+RESULTS_NAME = ".eval_results/tutelage.yaml"  # where model hubs look for scores
+VERDICT = "\n## Verdict\n"
+
+
+@dataclass(frozen=True, slots=True)
+class CardScore:
+    """A task's scores, each (mean, lo, hi) of a 95 % interval in 0..1 over `n` items, and the verdict."""
+
+    task: str
+    verdict: str
+    n: int
+    student: tuple[float, float, float]
+    teacher: tuple[float, float, float]
+    baseline: tuple[float, float, float]
+
+
+def write_verdict(
+    folder: Path, sentence: str, scores: Sequence[CardScore], *, items: str, revision: str
+) -> None:
+    """Puts the verdict at the end of a card, in the place of an earlier one, and beside it the scores as model
+    hubs read them. `items` names the test items, `revision` their state."""
+    card = folder / CARD_NAME
+    made_of = card.read_text("utf-8").split(VERDICT)[0] if card.is_file() else ""
+    lines = [
+        _cell(sentence),
+        "",
+        "| task | student | its teacher | before training | test items | verdict |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {_cell(each.task)} | {_estimate(each.student)} | {_estimate(each.teacher)} "
+            f"| {_estimate(each.baseline)} | {each.n} | {each.verdict} |"
+            for each in scores
+        ),
+        "",
+        "Means with 95 % intervals, in per cent; all models on the same items.",
+        "",
+    ]
+    told = "\n".join([made_of + VERDICT, *lines])
+    write_atomically(card, told.encode(errors="replace"))
+    results = [
+        {
+            "dataset": {"id": items, "task_id": each.task, "revision": revision},
+            "value": round(100 * each.student[0], 2),
+            "date": datetime.now(UTC).date().isoformat(),
+            "source": {"name": "Tutelage"},
+            "notes": f"mean score of {each.n} items, 95 % interval {_estimate(each.student)}; "
+            f"teacher {_estimate(each.teacher)}, base {_estimate(each.baseline)}",
+        }
+        for each in scores
+    ]
+    (folder / RESULTS_NAME).parent.mkdir(exist_ok=True)
+    text = yaml.safe_dump(results, sort_keys=False, allow_unicode=True)
+    write_atomically(folder / RESULTS_NAME, text.encode(errors="replace"))
+
+
+def _estimate(score: tuple[float, float, float]) -> str:
+    mean, lo, hi = (100 * value for value in score)
+    return f"{mean:.1f} [{lo:.1f}, {hi:.1f}]"
 
 
 def write_card(

@@ -6,6 +6,7 @@ from typing import Any
 
 from ledger.keys import content_key, write_atomically
 from tutelage.result import build_result
+from tutelage.stages.learning import has_weights
 from tutelage.stages.stage import Output, Stage
 from tutelage.watch import Watch
 from tutelage.workspace import Workspace
@@ -23,7 +24,37 @@ def write_page(workspace: Workspace) -> Path:
     write_atomically(page, render(collect(workspace, result)).encode())
     text = json.dumps(result, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
     write_atomically(workspace.folder / RESULT, text.encode())
+    if has_weights(workspace.student_folder):
+        _write_card(workspace, result)
     return page
+
+
+def _write_card(workspace: Workspace, result: dict[str, Any]) -> None:
+    """What the student is worth, into its model card."""
+    from trainer.card import CardScore, write_verdict
+
+    def estimate(found: dict[str, Any]) -> tuple[float, float, float]:
+        return found["mean"], found["lo"], found["hi"]
+
+    scores = [
+        CardScore(
+            task,
+            found["verdict"],
+            found["student"]["n"],
+            *(estimate(found[role]) for role in ("student", "teacher", "baseline")),
+        )
+        for task, found in result["tasks"].items()
+    ]
+    evaluate = workspace.recipe.evaluate
+    items = evaluate.file or f"{evaluate.hold_out} prompts a task, set aside"
+    revision = workspace.pools.fingerprint("test")
+    write_verdict(
+        workspace.student_folder,
+        result["sentence"],
+        scores,
+        items=f"{workspace.recipe.name}: {items}",
+        revision=revision,
+    )
 
 
 def _inputs(workspace: Workspace) -> Any:
