@@ -154,12 +154,15 @@ def compare(
     runs: Annotated[
         list[Path], typer.Argument(metavar="RUN…", help="Folders or recipes of two or more runs.")
     ],
+    page: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write it as an HTML page, too.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Hold runs' students against the first one's, on the test items that all of them have."""
     from tutelage.comparing import compare_runs
 
-    found = compare_runs(runs)
+    found = compare_runs(runs, page)
     _show(found.as_dict(), as_json, found.lines)
 
 

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ledger.errors import InputError
+from ledger.keys import write_atomically
 from tutelage.testitems import ExaminedItem, read_items
 from tutelage.workspace import open_run
 
 if TYPE_CHECKING:
     from evals.stats import Interval, PairedTest
 
+MOST_CHANGED = 200  # items that are shown
 ASKED = ("within", "regress", "recovered")
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)(\s*%)?")
 
@@ -36,11 +38,27 @@ class TaskComparison:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangedItem:
+    """An item on which the last run's student scores otherwise than the first's; scores and answers by run."""
+
+    task: str
+    prompt: str
+    reference: str | None
+    scores: list[float]
+    answers: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
-    """Several runs on the same items; the first is what the others are held against."""
+    """Several runs on the same items; the first is what the others are held against.
+
+    `changed` are, of the `differing` items, those that got worse most, then those that got better most.
+    """
 
     runs: list[str]
     tasks: list[TaskComparison]
+    differing: int
+    changed: list[ChangedItem]
     alone: dict[str, int]  # test items of each run that not all have
 
     def as_dict(self) -> dict[str, Any]:
@@ -95,14 +113,33 @@ class Gate:
         return [f"{'passed' if self.holds else 'failed'}: {self.run}: {told}"]
 
 
-def compare_runs(runs: Sequence[Path]) -> Comparison:
-    """Holds runs' students against one another, on the items that all of them were tested on.
+def compare_runs(runs: Sequence[Path], page: Path | None = None) -> Comparison:
+    """Holds runs' students against one another, on the items that all of them were tested on; `page` is
+    where an HTML page of it is written.
 
     Raises InputError where a run has not come through `evaluate`, or no item is common to all.
     """
     if len(runs) < 2:
         raise InputError("compare takes two runs at least: `tutelage compare runs/a runs/b`")
-    return _compared([str(run) for run in runs], [_items(run) for run in runs])
+    found = _compared([str(run) for run in runs], [_items(run) for run in runs])
+    if page is not None:
+        from tutelage.report.page import render_comparison
+
+        write_atomically(page, render_comparison(found, comparison_sentence(found)).encode())
+    return found
+
+
+def comparison_sentence(found: Comparison) -> str:
+    """What the tests say of the last run against the first."""
+    first, last = found.runs[0], found.runs[-1]
+    said: dict[str, list[str]] = {"better": [], "worse": []}
+    for task in found.tasks:
+        if task.differences[-1].differs:
+            said["worse" if task.differences[-1].is_worse else "better"].append(task.task)
+    parts = [f"{word} on {', '.join(tasks)}" for word, tasks in said.items() if tasks]
+    if not parts:
+        return f"The student of {last} is as good as that of {first} on every task, within noise."
+    return f"The student of {last} is {' and '.join(parts)} than that of {first}, beyond noise."
 
 
 def gate_run(run: Path, require: str, against: Path | None = None) -> Gate:
@@ -169,7 +206,21 @@ def _compared(names: list[str], runs: list[Items]) -> Comparison:
         name: sum(map(len, items.values())) - common
         for name, items in zip(names, runs, strict=True)
     }
-    return Comparison(names, tasks, alone)
+    changed = _changed(shared, runs)
+    return Comparison(names, tasks, len(changed), changed[:MOST_CHANGED], alone)
+
+
+def _changed(shared: dict[str, list[str]], runs: list[Items]) -> list[ChangedItem]:
+    found = []
+    for task, keys in shared.items():
+        for key in keys:
+            given = [items[task][key].student for items in runs]
+            students = [student for student in given if student is not None]
+            scores = [student.score for student in students]
+            if scores[0] != scores[-1]:
+                item, answers = runs[0][task][key], [student.answer for student in students]
+                found.append(ChangedItem(task, item.prompt, item.reference, scores, answers))
+    return sorted(found, key=lambda item: item.scores[-1] - item.scores[0])
 
 
 def _has_student(items: Items, task: str, key: str) -> bool:

@@ -7,7 +7,7 @@ import pytest
 
 from ledger.errors import InputError
 from tutelage import comparing
-from tutelage.comparing import compare_runs, gate_run
+from tutelage.comparing import compare_runs, comparison_sentence, gate_run
 from tutelage.testitems import ExaminedItem, Given
 
 N = 200
@@ -106,6 +106,20 @@ def test_runs_are_compared_on_the_items_that_all_have(runs: dict[str, list[Exami
     assert two.tasks[0].differences[0].better == 40
     assert any("b against a on sums: better" in str(line) for line in two.lines())
     assert found.as_dict()["tasks"][0]["items"] == 120
+
+
+def test_a_page_shows_scores_tests_and_what_got_worse(
+    runs: dict[str, list[ExaminedItem]], tmp_path: Path
+) -> None:
+    runs["a"], runs["b"] = items(N), items(N - 20)
+    found = compare_runs([Path("a"), Path("b")], tmp_path / "compared.html")
+    assert (found.differing, found.changed[0].scores) == (20, [1.0, 0.0])
+    page = (tmp_path / "compared.html").read_text()
+    assert "The student of b is worse on sums than that of a, beyond noise." in page
+    assert page.count('<details class="item"') == 20
+    assert "<script" not in page
+    same = comparison_sentence(compare_runs([Path("a"), Path("a")]))
+    assert same == "The student of a is as good as that of a on every task, within noise."
 
 
 def test_runs_without_a_common_item_cannot_be_compared(runs: dict[str, list[ExaminedItem]]) -> None:

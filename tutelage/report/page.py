@@ -26,6 +26,8 @@ from tutelage.report.words import FILTERS, visible
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+    from tutelage.comparing import Comparison
+
 _FOLDER = Path(__file__).parent
 MOST_BYTES = 2_400_000  # of packed test items
 CUTS = (2_000, 1_000, 500, 250, 100)  # characters of a text, the most that keep within
@@ -44,6 +46,26 @@ def render(data: ReportData) -> str:
     # Our own files, no data in them: the texts that are not escaped.
     own = {"css": Markup(css), "script": Markup(script)}
     return visible(page.render(d=data, **own, policy=policy, packed=packed, **_pictures(data)))
+
+
+def render_comparison(comparison: Comparison, sentence: str) -> str:
+    """A page of runs held against one another, without a script."""
+    from markupsafe import Markup
+
+    css = (_FOLDER / "page.css").read_text(encoding="utf-8")
+    policy = f"default-src 'none'; style-src '{_hash(css)}'; base-uri 'none'; form-action 'none'"
+    last = [task.differences[-1] for task in comparison.tasks]
+    page = _environment().get_template("compare.html.j2")
+    return visible(
+        page.render(
+            c=comparison,
+            sentence=sentence,
+            worse=any(test.is_worse for test in last),
+            better=any(test.differs and not test.is_worse for test in last),
+            css=Markup(css),
+            policy=policy,
+        )
+    )
 
 
 def pack(items: tuple[BrowsedItem, ...]) -> str:
