@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect, sync_playwright
 
 from tests.tutelage.report import hostile, sample
 from tutelage.report.data import ReportData
@@ -28,8 +29,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api")
-    with api.sync_playwright() as driver:
+    with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
         yield browser
         browser.close()
@@ -91,7 +91,7 @@ def test_no_payload_runs_whatever_is_hovered_or_clicked(chromium: Any, tmp_path:
     seen.page.wait_for_timeout(100)
     assert seen.page.evaluate("typeof window.hit") == "undefined"
     assert seen.page.evaluate("document.scripts.length") == 1
-    assert "30 of 30 items" in seen.page.inner_text("#browser [role=status]")
+    expect(seen.page.locator("#browser [role=status]")).to_have_text("30 of 30 items")
     assert "<script>window.hit=1</script>" in seen.page.inner_text("body")
     assert len(seen.asked) == 1
     seen.page.context.close()
@@ -100,26 +100,22 @@ def test_no_payload_runs_whatever_is_hovered_or_clicked(chromium: Any, tmp_path:
 def test_items_are_filtered_opened_and_marked(chromium: Any, tmp_path: Path) -> None:
     seen = visit(chromium, tmp_path, sample.report(), 1280)
     status, items = seen.page.locator("#browser [role=status]"), seen.page.locator("#browser .item")
-    assert (status.inner_text(), items.count()) == ("30 of 30 items", 25)
+    expect(status).to_have_text("30 of 30 items")
+    expect(items).to_have_count(25)
     seen.page.get_by_role("button", name="Show more").press("Enter")
-    assert items.count() == 30
-    assert items.nth(25).locator("summary").evaluate("e => e === document.activeElement")
+    expect(items).to_have_count(30)
+    expect(items.nth(25).locator("summary")).to_be_focused()
     seen.page.locator("select[name=standing]").select_option("behind")
     seen.page.locator("select[name=task]").select_option("chain_sum")
-    assert status.inner_text() == "2 of 30 items"
+    expect(status).to_have_text("2 of 30 items")
     items.first.locator("summary").press("Enter")
     cells = items.first.locator(".cell")
-    assert cells.locator("b").all_inner_texts() == [
-        "Prompt",
-        "Reference",
-        "Student",
-        "adder",
-        "Before",
-    ]
+    titles = ["Prompt", "Reference", "Student", "adder", "Before"]
+    expect(cells.locator("b")).to_have_text(titles)
     marked = cells.nth(2).locator("mark").all_inner_texts()
     assert "".join(marked) in ("d", "o", "r")  # 10dorw for 10drow
     seen.page.locator("input[name=text]").fill("nothing holds this")
-    assert status.inner_text() == "0 of 30 items"
+    expect(status).to_have_text("0 of 30 items")
     assert seen.said == []
     seen.page.context.close()
 
