@@ -2,9 +2,10 @@
 
 import difflib
 import re
+from collections.abc import Collection
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from ledger.section import FileSource, HoldOut, Section, Source
 
@@ -161,12 +162,46 @@ class SpeedConfig(Section):
         description="Tokens that every model must generate per prompt, so that all answers are "
         "equally long.",
     )
-    batch_size: int = Field(default=32, gt=0, description="Prompts that are answered side by side.")
+    concurrency: list[Annotated[int, Field(gt=0)]] = Field(
+        default=[1, 8, 32],
+        min_length=1,
+        description="How many prompts are answered side by side, each in rounds of its own.",
+    )
     repeats: int = Field(
         default=5,
         gt=0,
         description="Rounds per model; the models take turns and the median round counts.",
     )
+    machine_usd_per_hour: float | None = Field(
+        default=None,
+        ge=0,
+        description="What the machine costs that student and `local` teachers run on, for the price of 1,000 "
+        "answers.",
+    )
+
+
+class GeneralConfig(FileSource):
+    """A set of prompts that the student was not trained for, to see what it forgot."""
+
+    scorer: ScorerChoice = Field(
+        default="exact",
+        description="A scorer's name, `module:function`, or {task: name}; not `judge`.",
+    )
+
+    @field_validator("scorer")
+    @classmethod
+    def _no_judge(cls, scorer: str | dict[str, str]) -> str | dict[str, str]:
+        if JUDGE in ([scorer] if isinstance(scorer, str) else scorer.values()):
+            raise ValueError("the general set is graded by other scorers than `judge`")
+        return scorer
+
+    def scorers(self, tasks: Collection[str]) -> dict[str, str]:
+        """By task. Raises ValueError for a task without one."""
+        if isinstance(self.scorer, str):
+            return dict.fromkeys(tasks, self.scorer)
+        if lost := sorted(set(tasks) - self.scorer.keys()):
+            raise ValueError(f"`scorer` names no scorer for task {lost[0]}; add it")
+        return {task: self.scorer[task] for task in tasks}
 
 
 class EvaluateConfig(_Items):
@@ -181,6 +216,11 @@ class EvaluateConfig(_Items):
     scorer: ScorerChoice | None = Field(
         default=None,
         description="A scorer's name, or {task: name} (default: the probes' scorer).",
+    )
+    general: GeneralConfig | None = Field(
+        default=None,
+        description="A general set, JSON lines with `prompt`, `reference` and perhaps `task`: student and base "
+        "are tested on it, to see what was forgotten.",
     )
     speed: SpeedConfig = Field(
         default_factory=SpeedConfig, description="How speed and memory are measured."

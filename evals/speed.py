@@ -1,4 +1,4 @@
-"""Tokens per second, peak memory and size on disk of local models: same prompts, same lengths.
+"""Tokens per second, latency, peak memory and size on disk of local models: same prompts, same lengths.
 
 Each model runs in a child process (evals.speed_child), since the peak memory of a process never
 falls. The children load side by side, then take turns round by round, so that whatever else the
@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -63,11 +63,31 @@ class SpeedSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Speed:
-    """What one model did per round (the median one): `answers` of equal length in `seconds`.
+class Latency:
+    """Seconds that something took: mean, median, and what 99 of 100 did not exceed."""
 
-    `rounds_s` are all rounds' seconds, so the noise can be told. Memory and disk are None for a
-    model that runs elsewhere, `peak_gpu_mib` where there is no GPU.
+    mean: float
+    median: float
+    p99: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """A model answering so many prompts side by side: tokens a second of the median round, the seconds until
+    an answer's first token and between any two tokens after it, over all rounds."""
+
+    tokens_per_s: float
+    first_token: Latency
+    per_token: Latency
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What one model did per round (the median one) with most prompts side by side: `answers` of equal length
+    in `seconds`.
+
+    `paces` is by the number of prompts side by side. `rounds_s` are all rounds' seconds, so the noise can be
+    told. Memory and disk are None for a model that runs elsewhere, `peak_gpu_mib` where there is no GPU.
     """
 
     tokens_per_s: float
@@ -78,6 +98,7 @@ class Speed:
     tokens: int
     rounds_s: tuple[float, ...]
     peak_gpu_mib: float | None = None
+    paces: dict[str, Pace] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,24 +119,28 @@ def measure(
     prompts: Sequence[Prompt],
     max_tokens: int,
     *,
-    batch_size: int = 32,
+    concurrency: Sequence[int] = (1, 8, 32),
     repeats: int = 5,
     on_progress: OnProgress | None = None,
 ) -> dict[str, Speed]:
     """Times all models on the same prompts; every answer is exactly `max_tokens` tokens long.
+
+    For each of `concurrency`, so many prompts are answered side by side: all prompts with the most, two
+    batches with fewer.
 
     Raises SpeedError naming the model that could not be loaded or run.
     """
     if not prompts:
         raise SpeedError("speed is measured on prompts: give at least one, or leave it out")
     rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in models}
-    jobs = {name: _job(spec, prompts, max_tokens, batch_size) for name, spec in models.items()}
+    levels = sorted(set(concurrency))
+    jobs = {name: _job(spec, prompts, max_tokens, levels) for name, spec in models.items()}
     loaded = 0
 
     def report() -> None:
         if on_progress:
-            done = sum(map(len, rounds.values()))
-            on_progress(SpeedProgress(loaded, len(models), done, len(models) * repeats))
+            done, of = sum(map(len, rounds.values())), len(models) * repeats * len(levels)
+            on_progress(SpeedProgress(loaded, len(models), done, of))
 
     for group in _groups(models):
         with _children({name: jobs[name] for name in group}) as children:
@@ -124,9 +149,10 @@ def measure(
                 loaded += 1
                 report()
             for _ in range(repeats):
-                for name, child in children.items():
-                    rounds[name].append(child.run_round())
-                    report()
+                for level in levels:
+                    for name, child in children.items():
+                        rounds[name].append(child.run_round(level))
+                        report()
     return {name: _speed(rounds[name], spec.disk_mib) for name, spec in models.items()}
 
 
@@ -154,7 +180,7 @@ def observed(ledger: Ledger, teacher_key: str) -> Speed | None:
 
 
 def _job(
-    spec: SpeedSpec, prompts: Sequence[Prompt], max_tokens: int, batch_size: int
+    spec: SpeedSpec, prompts: Sequence[Prompt], max_tokens: int, levels: Sequence[int]
 ) -> dict[str, Any]:
     system: list[Message] = [{"role": "system", "content": spec.system}] if spec.system else []
     return {
@@ -167,7 +193,7 @@ def _job(
             for prompt in prompts
         ],
         "max_tokens": max_tokens,
-        "batch_size": batch_size,
+        "concurrency": list(levels),
     }
 
 
@@ -184,8 +210,11 @@ def _groups(models: Mapping[str, SpeedSpec]) -> list[list[str]]:
 
 
 def _speed(rounds: Sequence[Mapping[str, Any]], disk_mib: float) -> Speed:
-    seconds = statistics.median(found["seconds"] for found in rounds)
-    last = rounds[-1]
+    by_level: dict[int, list[Mapping[str, Any]]] = {}
+    for found in rounds:
+        by_level.setdefault(found["concurrency"], []).append(found)
+    most = by_level[max(by_level)]
+    seconds, last = statistics.median(found["seconds"] for found in most), rounds[-1]
     return Speed(
         tokens_per_s=last["tokens"] / seconds,
         peak_rss_mib=last["peak_rss_mib"],
@@ -193,9 +222,27 @@ def _speed(rounds: Sequence[Mapping[str, Any]], disk_mib: float) -> Speed:
         answers=last["answers"],
         disk_mib=disk_mib,
         tokens=last["tokens"],
-        rounds_s=tuple(found["seconds"] for found in rounds),
+        rounds_s=tuple(found["seconds"] for found in most),
         peak_gpu_mib=last["peak_gpu_mib"],
+        paces={str(level): _pace(found) for level, found in sorted(by_level.items())},
     )
+
+
+def _pace(rounds: Sequence[Mapping[str, Any]]) -> Pace:
+    seconds = statistics.median(found["seconds"] for found in rounds)
+    steps = [batch for found in rounds for batch in found["steps_s"]]
+    return Pace(
+        rounds[0]["tokens"] / seconds,
+        _latency([batch[0] for batch in steps]),
+        _latency([step for batch in steps for step in batch[1:]] or [0.0]),
+    )
+
+
+def _latency(seconds: Sequence[float]) -> Latency:
+    import numpy as np
+
+    values = np.array(seconds)
+    return Latency(float(values.mean()), float(np.median(values)), float(np.quantile(values, 0.99)))
 
 
 @contextlib.contextmanager
@@ -226,9 +273,9 @@ class _Child:
             env=_environment(),
         )
 
-    def run_round(self) -> dict[str, Any]:
-        """Has the model answer all prompts once."""
-        self.send({"round": True})
+    def run_round(self, concurrency: int) -> dict[str, Any]:
+        """Has the model answer prompts, so many side by side."""
+        self.send({"round": concurrency})
         return self.read()
 
     def send(self, message: Mapping[str, Any]) -> None:

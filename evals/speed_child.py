@@ -3,8 +3,9 @@
     python -m evals.speed_child
 
 One JSON object a line. The first on stdin is the job (folder, adapter, dtype, chats, max_tokens,
-batch_size); stdout answers `{"ready": true}` once the model is loaded and warm. Each further line
-is answered by a round: its seconds, answers, tokens and the peak memory so far. It ends with stdin.
+concurrency); stdout answers `{"ready": true}` once the model is loaded and warm. Each further line,
+`{"round": N}`, is answered by a round of N prompts side by side: its seconds, answers, tokens, the seconds of
+each batch's steps, and the peak memory so far. It ends with stdin.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 MIB = 2**20
+BATCHES = 2  # of a round below the highest concurrency
 
 
 def main() -> None:
@@ -25,10 +27,10 @@ def main() -> None:
     with _reserved_stdout() as replies:
         try:
             model = _Model(json.loads(sys.stdin.readline()))
-            model.run(1)
+            model.warm()
             _reply(replies, {"ready": True})
-            for _ in sys.stdin:
-                _reply(replies, model.round())
+            for line in sys.stdin:
+                _reply(replies, model.round(json.loads(line)["round"]))
         except (
             Exception
         ) as error:  # whatever loading or generating raises is for the parent to tell
@@ -59,34 +61,42 @@ class _Model:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.network, tokenizer = _load(job, self.device)
         self.max_tokens: int = job["max_tokens"]
-        rows = [_tokens(tokenizer, chat) for chat in job["chats"]]
-        size = job["batch_size"]
-        self.batches = [rows[i : i + size] for i in range(0, len(rows), size)]
+        self.rows = [_tokens(tokenizer, chat) for chat in job["chats"]]
+        self.concurrency: list[int] = job["concurrency"]
 
-    def round(self) -> dict[str, Any]:
-        """Answers all prompts once."""
+    def warm(self) -> None:
+        """Answers once at each concurrency."""
+        for size in self.concurrency:
+            self._answer([self.rows[:size]])
+
+    def round(self, size: int) -> dict[str, Any]:
+        """Answers prompts, `size` side by side: all of them at the most, two batches below it."""
+        rows = self.rows if size == max(self.concurrency) else self.rows[: BATCHES * size]
+        batches = [rows[i : i + size] for i in range(0, len(rows), size)]
         started = time.perf_counter()
-        answers = self.run(len(self.batches))
-        seconds = time.perf_counter() - started
+        steps_s = self._answer(batches)
+        seconds, answers = time.perf_counter() - started, len(rows)
         gpu_mib = self.torch.cuda.max_memory_reserved() / MIB if self.device == "cuda" else None
         return {
+            "concurrency": size,
             "seconds": seconds,
+            "steps_s": steps_s,
             "answers": answers,
             "tokens": answers * self.max_tokens,
             "peak_rss_mib": peak_rss_mib(),
             "peak_gpu_mib": gpu_mib,
         }
 
-    def run(self, batches: int) -> int:
-        """Answers the first batches; every answer gets exactly `max_tokens` tokens."""
+    def _answer(self, batches: list[list[list[int]]]) -> list[list[float]]:
+        """Every answer gets exactly `max_tokens` tokens. Returns the seconds of each batch's steps."""
         with self.torch.inference_mode():
-            for rows in self.batches[:batches]:
-                self._generate(rows)
+            steps_s = [self._generate(rows) for rows in batches]
         if self.device == "cuda":
             self.torch.cuda.synchronize()
-        return sum(map(len, self.batches[:batches]))
+        return steps_s
 
-    def _generate(self, rows: list[list[int]]) -> None:
+    def _generate(self, rows: list[list[int]]) -> list[float]:
+        clock = _Clock()
         width = max(map(len, rows))
         fill = self.network.generation_config.pad_token_id
         tokens_B_P = self.torch.tensor([[fill] * (width - len(row)) + row for row in rows])
@@ -97,8 +107,32 @@ class _Model:
             do_sample=False,
             min_new_tokens=self.max_tokens,
             max_new_tokens=self.max_tokens,
+            streamer=clock,
         )
         assert out_B_T.shape[1] == width + self.max_tokens
+        return clock.steps_s
+
+
+class _Clock:
+    """Told of every step's tokens, as they come off the model; the prompt's come first."""
+
+    def __init__(self) -> None:
+        self.at = [time.perf_counter()]
+        self.put = self._prompt
+
+    def _prompt(self, _: Any) -> None:
+        self.put = self._step
+
+    def _step(self, _: Any) -> None:
+        self.at.append(time.perf_counter())
+
+    def end(self) -> None:
+        """The answer is whole."""
+
+    @property
+    def steps_s(self) -> list[float]:
+        """Seconds of each step."""
+        return [end - begin for begin, end in zip(self.at, self.at[1:], strict=False)]
 
 
 def _load(job: Mapping[str, Any], device: str) -> tuple[Any, Any]:

@@ -392,8 +392,13 @@ class _Planner:
         return self._bought(
             "evaluate",
             requests,
-            f"chosen teacher and runner-up on each test item; the student, here{self._judging()}",
+            f"chosen teacher and runner-up on each test item; the student, here{self._general()}"
+            f"{self._judging()}",
         )
+
+    def _general(self) -> str:
+        items = len(self.workspace.pools.general)
+        return f"; {items:,} items of the general set, by student and base" if items else ""
 
     def _judging(self) -> str:
         calls = judge_calls(self.workspace)

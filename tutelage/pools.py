@@ -24,6 +24,7 @@ class Pools:
     test: list[Item]
     tasks: list[str]  # sorted; none where they are yet to be discovered
     skipped: Skipped = field(default_factory=Skipped)
+    general: list[Item] = field(default_factory=list)  # of `evaluate.general`; tasks of their own
 
     def labelled(self, tasks: Sequence[str], task_of: Mapping[str, str]) -> "Pools":
         """The same with `tasks`, and the task (by prompt key) of each probe and test item that has none."""
@@ -67,7 +68,8 @@ def load_pools(recipe: Recipe, base: Path) -> Pools:
         else:
             items = read_file(base / wanted.file, wanted.file, "unknown", lenient)
             aside[name] = _checked(name, wanted.file, items, recipe)
-    _refuse_overlap({**aside, "prompts": list(train.values())})
+    general = _general(recipe, base, lenient)
+    _refuse_overlap({**aside, "evaluate.general": general, "prompts": list(train.values())})
     tasks = sorted(recipe.tasks.describe or {str(i.task) for i in aside["tasks.examples"]})
     if recipe.tasks.given:
         _same_tasks(aside, tasks, need_all=recipe.tasks.examples is not None)
@@ -78,7 +80,27 @@ def load_pools(recipe: Recipe, base: Path) -> Pools:
         aside["evaluate"],
         tasks,
         skipped,
+        general,
     )
+
+
+def _general(recipe: Recipe, base: Path, skipped: Skipped | None) -> list[Item]:
+    """The general set; items without a task are of the task `general`."""
+    wanted = recipe.evaluate.general
+    if wanted is None:
+        return []
+    items = read_file(base / wanted.file, wanted.file, "unknown", skipped)
+    for item in items:
+        if item.reference is None:
+            raise InputError(
+                f"evaluate.general: {wanted.file}: every line needs a `reference`; {_quote(item)} has none"
+            )
+    named = [item if item.task is not None else replace(item, task="general") for item in items]
+    try:
+        wanted.scorers({str(item.task) for item in named})
+    except ValueError as error:
+        raise InputError(f"evaluate.general: {error}") from error
+    return named
 
 
 def _hold_out(name: str, count: int, train: dict[str, Item], recipe: Recipe) -> list[Item]:

@@ -16,6 +16,7 @@ from tutelage.report.data import (
     Estimate,
     FilterWord,
     Flow,
+    General,
     Judgement,
     Licence,
     Likeness,
@@ -27,6 +28,7 @@ from tutelage.report.data import (
     MixStage,
     Nearness,
     Neighbour,
+    PaceAt,
     Point,
     ReportData,
     SizePoint,
@@ -79,6 +81,7 @@ def collect(workspace: Workspace, result: dict[str, Any]) -> ReportData:
         tasks=tuple(_task(workspace, name, found) for name, found in result["tasks"].items()),
         likeness=_likeness(outputs["evaluate"]["likeness"]),
         matching=_matching(outputs["evaluate"]["distribution"]),
+        general=_general(result["general"]),
         browser=browse(workspace),
         judges=result["judged"].get("by", {}),
         judged=_judged(result["judged"].get("tasks", {})),
@@ -102,7 +105,7 @@ def collect(workspace: Workspace, result: dict[str, Any]) -> ReportData:
         flow=_flow(workspace),
         mix=_mix(workspace),
         training=_training(workspace),
-        speeds=_speeds(result, costs),
+        speeds=_speeds(result, costs, workspace.recipe.evaluate.speed.machine_usd_per_hour),
         speed_note=_speed_note(workspace),
         sizes=_sizes(workspace),
         costs=costs,
@@ -183,6 +186,21 @@ def _matching(found: dict[str, dict[str, Any]]) -> tuple[Matching, ...]:
         for task, by_model in found.items()
         for model in ("before", "student")
         if by_model[model]["covered"]
+    )
+
+
+def _general(found: dict[str, dict[str, Any]]) -> tuple[General, ...]:
+    from evals.stats import PairedTest
+
+    return tuple(
+        General(
+            task,
+            _estimate(at["baseline"]),
+            _estimate(at["student"]),
+            at["test"]["adjusted"],
+            PairedTest(**at["test"]).is_worse,
+        )
+        for task, at in found.items()
     )
 
 
@@ -365,8 +383,15 @@ def _sizes(workspace: Workspace) -> tuple[SizePoint, ...]:
     return students + teachers
 
 
-def _speeds(result: dict[str, Any], costs: tuple[TeacherCost, ...]) -> tuple[Speed, ...]:
-    """Speeds, and what 1,000 answers cost where somebody charges for them."""
+def _speeds(
+    result: dict[str, Any], costs: tuple[TeacherCost, ...], usd_per_hour: float | None
+) -> tuple[Speed, ...]:
+    """Speeds, and what 1,000 answers cost where somebody charges for them, or for the machine."""
+    own_usd = {
+        name: usd_per_hour / 3600 * 1000 * at["seconds"] / at["answers"]
+        for name, at in result["speed"].items()
+        if usd_per_hour is not None and at["peak_rss_mib"] is not None
+    }
     usd = {cost.teacher: 1000 * cost.usd / cost.requests for cost in costs if cost.usd}
     return tuple(
         Speed(
@@ -375,7 +400,18 @@ def _speeds(result: dict[str, Any], costs: tuple[TeacherCost, ...]) -> tuple[Spe
             tokens_per_s=at["tokens_per_s"],
             peak_rss_mib=at["peak_rss_mib"],
             disk_mib=at["disk_mib"],
-            usd_per_1000=usd.get(name),
+            usd_per_1000=usd.get(name, own_usd.get(name)),
+            paces=tuple(
+                PaceAt(
+                    int(level),
+                    pace["tokens_per_s"],
+                    *(
+                        (pace[part]["mean"], pace[part]["median"], pace[part]["p99"])
+                        for part in ("first_token", "per_token")
+                    ),
+                )
+                for level, pace in at["paces"].items()
+            ),
         )
         for name, at in result["speed"].items()
     )
@@ -384,7 +420,7 @@ def _speeds(result: dict[str, Any], costs: tuple[TeacherCost, ...]) -> tuple[Spe
 def _speed_note(workspace: Workspace) -> str:
     speed = workspace.recipe.evaluate.speed
     return (
-        f"{speed.prompts} test prompts, {speed.max_tokens} tokens each, {speed.batch_size} at a time, "
+        f"{speed.prompts} test prompts, {speed.max_tokens} tokens each, {max(speed.concurrency)} at a time, "
         f"median of {speed.repeats} rounds in turn, each model in a process of its own; "
         f"{platform.machine()}, {_cores()} cores."
     )

@@ -33,6 +33,7 @@ def build_result(workspace: Workspace) -> dict[str, Any]:
             stage: outputs[stage]["states"]
             for stage in ("probe", "generate", "baseline", "evaluate")
         },
+        "general": evaluated["general"],
         "judged": evaluated["judged"],
         "speed": evaluated["speed"],
         "sizes": _sizes(workspace),
@@ -52,6 +53,7 @@ def build_result(workspace: Workspace) -> dict[str, Any]:
     result["sentence"] = _sentence(result)
     result["cost_line"] = _cost_line(workspace, result)
     result["recovery_line"] = recovery_line(result["recovery"])
+    result["general_line"] = general_line(result["general"])
     result["judge_line"] = judge_line(result["judged"])
     result["speed_line"] = speed_line(result)
     result["next"] = _next(workspace, result)
@@ -146,6 +148,23 @@ def recovery_line(found: dict[str, Any]) -> str:
         return f"undefined: {found['reason']}"
     value, lo, hi = (f"{100 * found[name]:.0f}" for name in ("value", "lo", "hi"))
     return f"{value} % [{lo}, {hi}] of the way from the baseline to its teachers"
+
+
+def general_line(general: dict[str, Any]) -> str | None:
+    """What the student forgot of the general set; None where the recipe names none."""
+    from evals.stats import PairedTest
+
+    if not general:
+        return None
+    tests = {task: PairedTest(**found["test"]) for task, found in general.items()}
+    worse = [
+        f"{task} ({general[task]['baseline']['mean']:.3f} -> {general[task]['student']['mean']:.3f})"
+        for task, test in tests.items()
+        if test.is_worse
+    ]
+    if not worse:
+        return f"nothing beyond noise on {', '.join(general)}"
+    return f"worse than before training on {', '.join(worse)}"
 
 
 def judge_line(judged: dict[str, Any]) -> str | None:

@@ -171,6 +171,7 @@ def closing_lines(result: dict[str, Any]) -> list[Any]:
     style = VERDICT_STYLE[result["verdict"]]
     facts = {
         "Gained": result["recovery_line"],
+        "Forgot": result["general_line"],
         "Judge": result["judge_line"],
         "Cost": result["cost_line"],
         "Speed": result["speed_line"],

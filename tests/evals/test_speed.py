@@ -40,7 +40,7 @@ def measured(model: Path, adapter: Path) -> tuple[dict[str, Speed], list[SpeedPr
             open_local("adapted", model, adapter=str(adapter), system="Be brief.")
         ),
     }
-    found = measure(specs, PROMPTS, 7, batch_size=2, repeats=3, on_progress=seen.append)
+    found = measure(specs, PROMPTS, 7, concurrency=[1, 2], repeats=3, on_progress=seen.append)
     return found, seen
 
 
@@ -52,6 +52,21 @@ def test_all_models_answer_the_same_prompts_at_the_same_length(
         assert len(speed.rounds_s) == 3
         assert speed.seconds == sorted(speed.rounds_s)[1]
         assert speed.tokens_per_s == pytest.approx(35 / speed.seconds)
+
+
+def test_latencies_stand_beside_the_rate_for_every_concurrency(
+    measured: tuple[dict[str, Speed], list[SpeedProgress]],
+) -> None:
+    for speed in measured[0].values():
+        assert list(speed.paces) == ["1", "2"]
+        assert speed.paces["2"].tokens_per_s == speed.tokens_per_s
+        for pace in speed.paces.values():
+            for each in (pace.first_token, pace.per_token):
+                assert 0 < each.median <= each.p99
+        # An answer's seven tokens take about as long as its first and six more.
+        alone = speed.paces["1"]
+        answer_s = alone.first_token.mean + 6 * alone.per_token.mean
+        assert 7 / answer_s == pytest.approx(alone.tokens_per_s, rel=0.5)
 
 
 def test_memory_is_the_childs_own(measured: tuple[dict[str, Speed], list[SpeedProgress]]) -> None:
@@ -74,8 +89,8 @@ def test_progress_tells_models_and_rounds(
     measured: tuple[dict[str, Speed], list[SpeedProgress]],
 ) -> None:
     seen = measured[1]
-    assert seen[0] == SpeedProgress(1, 2, 0, 6)
-    assert seen[-1] == SpeedProgress(2, 2, 6, 6)
+    assert seen[0] == SpeedProgress(1, 2, 0, 12)
+    assert seen[-1] == SpeedProgress(2, 2, 12, 12)
 
 
 def test_checkpoints_in_subfolders_are_not_the_models_size(tmp_path: Path) -> None:
@@ -128,7 +143,13 @@ def test_peak_memory_is_not_handed_down_by_a_large_parent() -> None:
 
 
 def test_a_child_ends_with_its_parent(model: Path) -> None:
-    job = {"folder": str(model), "adapter": None, "dtype": "auto", "max_tokens": 3, "batch_size": 2}
+    job = {
+        "folder": str(model),
+        "adapter": None,
+        "dtype": "auto",
+        "max_tokens": 3,
+        "concurrency": [2],
+    }
     job["chat_template"] = None
     chats = [{"conversation": [{"role": "user", "content": "hi"}], "tools": None}]
     child = subprocess.Popen(
@@ -137,7 +158,9 @@ def test_a_child_ends_with_its_parent(model: Path) -> None:
         stdout=subprocess.PIPE,
         text=True,
     )
-    out, _ = child.communicate(json.dumps({**job, "chats": chats}) + "\n{}\n", timeout=120)
+    out, _ = child.communicate(
+        json.dumps({**job, "chats": chats}) + '\n{"round": 2}\n', timeout=120
+    )
     ready, round_ = (json.loads(line) for line in out.splitlines())
     assert ready == {"ready": True}
     assert (round_["answers"], round_["tokens"]) == (1, 3)

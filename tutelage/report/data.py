@@ -133,6 +133,17 @@ class Browser:
 
 
 @dataclass(frozen=True, slots=True)
+class General:
+    """The student on a task of the general set, before and after training."""
+
+    task: str
+    baseline: Estimate
+    student: Estimate
+    p: float  # paired, adjusted for the tasks
+    worse: bool  # beyond noise
+
+
+@dataclass(frozen=True, slots=True)
 class Strength:
     """One cell of teachers x tasks: a teacher's score on the probes of a task."""
 
@@ -272,6 +283,16 @@ class SizePoint:
 
 
 @dataclass(frozen=True, slots=True)
+class PaceAt:
+    """A model answering so many prompts side by side; latencies in seconds as (mean, median, 99 %)."""
+
+    concurrency: int
+    tokens_per_s: float
+    first_token: tuple[float, float, float]
+    per_token: tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Speed:
     """One model on the speed prompts, in a process of its own. None: not measured or not known."""
 
@@ -281,6 +302,7 @@ class Speed:
     peak_rss_mib: float | None = None
     disk_mib: float | None = None
     usd_per_1000: float | None = None  # per 1,000 answers
+    paces: tuple[PaceAt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,6 +425,7 @@ class ReportData:
     tasks: tuple[TaskResult, ...] = ()
     likeness: tuple[Likeness, ...] = ()
     matching: tuple[Matching, ...] = ()
+    general: tuple[General, ...] = ()
     browser: Browser | None = None
     judges: dict[str, str] = field(default_factory=dict)  # name -> model
     judged: tuple[Judgement, ...] = ()

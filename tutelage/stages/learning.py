@@ -12,6 +12,7 @@ from ledger.keys import content_key
 from ledger.prompts import Item
 from ledger.weights import BrokenWeights, refuse_broken
 from tutelage.buying import cannot_take, limits, measured_answers, purchase_figures, require_all
+from tutelage.forgetting import forgotten, general_inputs
 from tutelage.judging import judge_inputs, judged_scores, uses_judge, verdicts
 from tutelage.matching import distributions, likeness
 from tutelage.stages.classifying import put_prompts
@@ -328,6 +329,7 @@ def _evaluate_inputs(workspace: Workspace) -> Any:
         "within": evaluate.within,
         "speed": evaluate.speed.model_dump(mode="json"),
         **judge_inputs(workspace, compares=True),
+        **general_inputs(workspace),
     }
 
 
@@ -403,6 +405,7 @@ def _evaluate(workspace: Workspace, watch: Watch) -> Output:
         "recovery": asdict(summary.recovery),
         "likeness": likeness(workspace, student, answered.answers, routed),
         "distribution": distributions(workspace, watch, student, answered.answers, routed),
+        "general": forgotten(workspace, watch, student),
         "judged": verdicts(workspace, watch, answered.answers, routed),
         "speed": speed_of(
             workspace, watch, [student, workspace.baseline, *routed_teachers(workspace)]
@@ -437,7 +440,7 @@ def speed_of(workspace: Workspace, watch: Watch, models: "list[Teacher]") -> dic
         local,
         [item.prompt for item in items],
         settings.max_tokens,
-        batch_size=settings.batch_size,
+        concurrency=settings.concurrency,
         repeats=settings.repeats,
         on_progress=lambda p: watch.progress(
             p.loaded + p.rounds, p.models + p.rounds_total, "speed and memory, models in turn"

@@ -1,0 +1,77 @@
+"""What the student forgot of a general set: tested before and after training, told and drawn."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from evals.stats import PairedTest
+from ledger.errors import InputError
+from tests.tutelage.small_run import write_small
+from tutelage import check_recipe, plan_recipe, run_recipe
+from tutelage.result import general_line
+
+SPEED = {"prompts": 0}
+
+
+def evaluate_with(**general: object) -> dict[str, object]:
+    return {"hold_out": 12, "speed": SPEED, "general": {"file": "general.jsonl", **general}}
+
+
+def write_general(folder: Path, lines: Sequence[Mapping[str, object]]) -> None:
+    (folder / "general.jsonl").write_text("\n".join(map(json.dumps, lines)))
+
+
+def test_both_answer_the_general_set_and_it_is_told(folder_of_module: Path) -> None:
+    echo = [{"prompt": f"Say {word}", "reference": word} for word in ("ab", "cd", "ef", "gh")]
+    hard = [{"prompt": f"Sort {n}", "reference": "@", "task": "sorting"} for n in range(3)]
+    write_general(folder_of_module, echo + hard)
+    path = write_small(folder_of_module, evaluate=evaluate_with(scorer="exact"), run="runs/general")
+    plan = {stage.name: stage.what for stage in plan_recipe(path).stages}
+    assert "7 items of the general set" in plan["evaluate"]
+    result = run_recipe(path)
+    assert set(result["general"]) == {"general", "sorting"}
+    sorting = result["general"]["sorting"]
+    assert (sorting["student"]["n"], sorting["student"]["mean"]) == (3, 0)
+    assert sorting["test"]["adjusted"] == 1
+    assert result["general_line"] == "nothing beyond noise on general, sorting"
+    page = (folder_of_module / "runs/general/report.html").read_text()
+    assert re.search(r'id="general".*?>sorting<.*?not beyond noise', page, re.DOTALL)
+
+
+def test_a_loss_beyond_noise_is_named_with_both_scores() -> None:
+    def standing(mean: float) -> dict[str, float]:
+        return {"mean": mean, "lo": 0, "hi": 1, "n": 60}
+
+    test = asdict(PairedTest(5, 35, 20, 0.001, 0.001, "McNemar"))
+    found = {"world": {"student": standing(0.25), "baseline": standing(0.75), "test": test}}
+    assert general_line(found) == "worse than before training on world (0.750 -> 0.250)"
+    assert general_line({}) is None
+
+
+@pytest.mark.parametrize(
+    ("lines", "general", "told"),
+    [
+        ([{"prompt": "a"}], {}, r"every line needs a `reference`; 'a' has none"),
+        (
+            [{"prompt": "a", "reference": "b", "task": "t"}],
+            {"scorer": {"u": "exact"}},
+            r"^evaluate.general: `scorer` names no scorer for task t; add it",
+        ),
+        (
+            [{"prompt": "a", "reference": "b"}],
+            {"scorer": "judge"},
+            r"small.yaml:\d+: evaluate.general.scorer: .* other scorers than `judge`",
+        ),
+    ],
+    ids=["reference", "task", "judge"],
+)
+def test_a_bad_general_set_is_refused_with_its_place(
+    tmp_path: Path, lines: list[dict[str, object]], general: dict[str, object], told: str
+) -> None:
+    write_general(tmp_path, lines)
+    with pytest.raises(InputError, match=told):
+        check_recipe(write_small(tmp_path, evaluate=evaluate_with(**general)))
