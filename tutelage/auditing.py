@@ -1,7 +1,10 @@
 """Audits: the ledger's lineage, for a run that is named by its folder or recipe."""
 
+import csv
+import io
 import math
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from tutelage.visible import visible
 from tutelage.workspace import open_run
 
 INDENT = "  "
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # OWASP, "CSV Injection"
 
 
 def audit_sample(run: Path, sample: str) -> dict[str, Any]:
@@ -60,6 +64,23 @@ def as_records(columns: list[str], rows: list[tuple[Any, ...]]) -> list[dict[str
         }
         for row in rows
     ]
+
+
+def as_csv(columns: list[str], rows: list[tuple[Any, ...]]) -> str:
+    """A query's rows as CSV (RFC 4180). A text that a spreadsheet would run as a formula gets a `'` before it;
+    numbers stay numbers, and NULL is an empty cell.
+    """
+
+    def cell(value: Any) -> Any:
+        if value is None or isinstance(value, int | float | Decimal):
+            return value
+        text = str(value)
+        return f"'{text}" if text.startswith(FORMULA) else text
+
+    file = io.StringIO()
+    writer = csv.writer(file)
+    writer.writerows([cell(value) for value in row] for row in (columns, *rows))
+    return file.getvalue()
 
 
 def as_lines(record: Any, indent: str = "") -> Iterator[str]:

@@ -279,7 +279,7 @@ def ask(
     prompt: Annotated[str, typer.Argument(help="The prompt to ask.")],
     as_json: AsJson = False,
 ) -> None:
-    """Ask the student and the routed teacher the same thing, side by side."""
+    """Ask the student, the routed teacher and the base the same thing, side by side."""
     from tutelage.asking import ask as ask_both
 
     asked = ask_both(run, prompt)
@@ -335,14 +335,24 @@ def audit_verify(run: RunPath) -> None:
 def audit_sql(
     run: RunPath,
     query: Annotated[str, typer.Argument(help="A SELECT over the ledger's tables.")],
+    csv: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the rows as CSV, safe to open in a spreadsheet."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask the ledger anything in SQL; read-only, and sealed off from this machine's files."""
-    from tutelage.auditing import as_records
+    from tutelage.auditing import as_csv, as_records
     from tutelage.auditing import audit_sql as look
     from tutelage.visible import visible
 
     columns, rows = look(run, query)
+    if csv:
+        from ledger.keys import write_atomically
+
+        write_atomically(csv, as_csv(columns, rows).encode())
+        print(f"{len(rows):,} rows -> {visible(csv)}")
+        return
     if as_json:
         print(json.dumps(as_records(columns, rows), indent=2, ensure_ascii=False, default=str))
         return

@@ -4,7 +4,8 @@ import ast
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from evals.scorers.base import (
     NOTHING_FOUND,
@@ -14,6 +15,9 @@ from evals.scorers.base import (
     final_part,
     needed_reference,
 )
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
 
 _FENCED = re.compile(r"```(?:json|python|tool_code)?\s*\n?(.*?)```", re.S)
 _TAGGED = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.S)
@@ -25,23 +29,32 @@ MISSING = object()
 
 def json_schema(answer: str, reference: str | None, meta: Mapping[str, Any]) -> Score:
     """The answer's JSON fits `meta: {"schema": {...}}`, or the schema that is the reference."""
-    from jsonschema import Draft202012Validator, SchemaError
     from referencing.exceptions import Unresolvable
 
     schema = meta.get("schema", MISSING)
     if schema is MISSING:
         schema = _json_reference("json_schema", reference)
-    try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        raise BadScorer(f"scorer 'json_schema': the schema is none: {error.message}") from error
+    validator = _validator(json.dumps(schema))
     value = find_json(final_part(answer))
     if value is MISSING:
         return NOTHING_FOUND
     try:
-        return correct(Draft202012Validator(schema).is_valid(value))
+        return correct(validator.is_valid(value))
     except Unresolvable as error:
         raise BadScorer(f"scorer 'json_schema': the schema points to nothing: {error}") from error
+
+
+@lru_cache(maxsize=256)
+def _validator(schema: str) -> "Draft202012Validator":
+    """Of a schema, as JSON; its own check takes longer than an answer's, and many items share one."""
+    from jsonschema import Draft202012Validator, SchemaError
+
+    found = json.loads(schema)
+    try:
+        Draft202012Validator.check_schema(found)
+    except SchemaError as error:
+        raise BadScorer(f"scorer 'json_schema': the schema is none: {error.message}") from error
+    return Draft202012Validator(found)
 
 
 def json_fields(answer: str, reference: str | None, meta: Mapping[str, Any]) -> Score:

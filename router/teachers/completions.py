@@ -8,6 +8,7 @@ model is not.
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from ledger import fastjson
@@ -66,8 +67,9 @@ def read(payload: Any, asked: str, allowed: Sequence[str], raw: str) -> Answer:
     if not isinstance(message, dict):
         raise _invalid("no_message", "the answer's choice has no message")
     finish = _finish(choices[0].get("finish_reason"), message)
+    calls = _tool_calls(message)
     return Answer(
-        text=_text(message, finish),
+        text=_text(message, finish, calls),
         finish_reason=finish,
         prompt_tokens=count(payload, "prompt_tokens"),
         completion_tokens=count(payload, "completion_tokens"),
@@ -75,7 +77,7 @@ def read(payload: Any, asked: str, allowed: Sequence[str], raw: str) -> Answer:
         cost_usd=None,
         price_source="unknown",
         reasoning=_reasoning(message),
-        tool_calls=_tool_calls(message),
+        tool_calls=json.dumps(calls, ensure_ascii=False) if calls else None,
         raw=raw,
     )
 
@@ -91,7 +93,8 @@ def _finish(reason: Any, message: dict[str, Any]) -> str:
     return known
 
 
-def _text(message: dict[str, Any], finish: str) -> str:
+def _text(message: dict[str, Any], finish: str, calls: list[Any]) -> str:
+    """What the message says, and below it its tool calls, as a student writes them."""
     content = message.get("content")
     if isinstance(content, list):
         parts = [part.get("text") for part in content if isinstance(part, dict)]
@@ -100,10 +103,9 @@ def _text(message: dict[str, Any], finish: str) -> str:
         content = message.get("refusal")
     if content is not None and not isinstance(content, str):
         raise _invalid("no_text", f"the answer's content is a {type(content).__name__}, not text")
-    if content or finish in ("content_filter", "refusal"):
-        return content or ""
-    if finish == "tool_calls" and message.get("tool_calls"):
-        return ""
+    text = "\n".join(part for part in (content, *map(_written, calls)) if part)
+    if text or finish in ("content_filter", "refusal"):
+        return text
     raise _invalid("empty", "the answer is empty")
 
 
@@ -112,9 +114,22 @@ def _reasoning(message: dict[str, Any]) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _tool_calls(message: dict[str, Any]) -> str | None:
+def _tool_calls(message: dict[str, Any]) -> list[Any]:
     calls = message.get("tool_calls")
-    return json.dumps(calls, ensure_ascii=False) if calls and isinstance(calls, list) else None
+    return calls if isinstance(calls, list) else []
+
+
+def _written(call: Any) -> str:
+    """A tool call as text in Hermes' form, which many chat templates share: name and arguments in a tag."""
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise _invalid("tool_call", "a tool call of the answer names no function")
+    arguments = function.get("arguments") or {}
+    if isinstance(arguments, str):  # as OpenAI writes them
+        with suppress(ValueError):  # no JSON: kept as it stands, for a scorer to find wrong
+            arguments = json.loads(arguments)
+    written = json.dumps({"name": function["name"], "arguments": arguments}, ensure_ascii=False)
+    return f"<tool_call>\n{written}\n</tool_call>"
 
 
 def require_logprobs(payload: Any) -> None:

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from tests.faults.all_rows import ROWS
+from tests.tutelage.report.browser import CHROMIUM, LACKING
 
 
 def main() -> None:
@@ -19,6 +20,9 @@ def main() -> None:
     missed = 0
     for number in numbers:
         row = ROWS[number]
+        if row.browser and CHROMIUM is None:
+            print(f"{number:>3}  {row.title:34}  left out: {LACKING}", flush=True)
+            continue
         with tempfile.TemporaryDirectory(prefix=f"fault-{number}-") as folder:
             found = row.run(Path(folder))
         missed += not found.ok

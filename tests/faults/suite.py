@@ -30,22 +30,25 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of the table. `slow` ones take more than half a minute."""
+    """A row of the table. `slow` ones take more than half a minute, `browser` ones need Chromium."""
 
     number: int
     title: str
     run: Callable[[Path], Found]
     slow: bool
+    browser: bool
 
 
 ROWS: dict[int, Row] = {}
 
 
-def row(number: int, title: str, *, slow: bool = False) -> Callable[..., Callable[[Path], Found]]:
+def row(
+    number: int, title: str, *, slow: bool = False, browser: bool = False
+) -> Callable[..., Callable[[Path], Found]]:
     """Enters a function into the suite."""
 
     def enter(run: Callable[[Path], Found]) -> Callable[[Path], Found]:
-        ROWS[number] = Row(number, title, run, slow)
+        ROWS[number] = Row(number, title, run, slow, browser)
         return run
 
     return enter

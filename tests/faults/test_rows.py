@@ -5,9 +5,20 @@ from pathlib import Path
 import pytest
 
 from tests.faults.all_rows import ROWS
+from tests.faults.suite import Row
+from tests.tutelage.report.browser import CHROMIUM, LACKING
+
+
+def marks(row: Row) -> list[pytest.MarkDecorator]:
+    """How a row is chosen and left out."""
+    slow = [pytest.mark.slow] if row.slow else []
+    if not row.browser:
+        return slow
+    return [*slow, pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason=LACKING)]
+
 
 PARAMS = [
-    pytest.param(number, marks=[pytest.mark.slow] if row.slow else [], id=f"{number}-{row.title}")
+    pytest.param(number, marks=marks(row), id=f"{number}-{row.title}")
     for number, row in sorted(ROWS.items())
 ]
 

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from ledger.errors import InputError
 from ledger.keys import content_key
@@ -35,6 +36,7 @@ from tutelage import (
     run_status,
     write_report,
 )
+from tutelage.cli import app
 from tutelage.pipeline import STAGE_NAMES
 from tutelage.pools import load_pools
 from tutelage.recipe import load_recipe
@@ -163,6 +165,9 @@ def test_audits_go_from_sample_to_student_and_back(home: Path) -> None:
         Path("runs/small"), "SELECT s.key FROM consumed c JOIN sample s ON c.sample = s.id"
     )
     assert columns == ["key"]
+    words = ["audit", "sql", "runs/small", "SELECT 1 AS n, '=2' AS text", "--csv", "out.csv"]
+    assert "1 rows -> out.csv" in CliRunner().invoke(app, words).output
+    assert Path("out.csv").read_text().split() == ["n,text", "1,'=2"]
     story = audit_sample(Path("runs/small"), rows[0][0][:12])
     assert story["students"][0]["weights_sha"] == student["weights_sha"]
     assert story["requests"][0]["cost_usd"] == 0

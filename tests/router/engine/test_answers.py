@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from evals.scorers import score
 from ledger.lineage import find_sample, sample_story
 from ledger.prompts import Prompt
 from ledger.store import Ledger
@@ -22,6 +23,7 @@ SCHEMA = {
     "required": ["sum"],
     "additionalProperties": False,
 }
+TOOLS = ({"type": "function", "function": {"name": "add"}},)
 
 
 def ask(ledger: Ledger, teacher: Teacher, prompt: Prompt, n: int = 1, **fields: Any) -> Purchase:
@@ -99,20 +101,55 @@ def test_schema_that_points_elsewhere_is_not_followed(
         assert not elsewhere.calls
 
 
+def calling(server: FaultServer, text: str | None, finish: str, *functions: Any) -> None:
+    """The server answers with tool calls."""
+    answer = completion(text, finish, model="m-2026-01-31")
+    answer["choices"][0]["message"]["tool_calls"] = [
+        {"id": str(n), "type": "function", "function": function}
+        for n, function in enumerate(functions)
+    ]
+    server.script(payload(answer))
+
+
 def test_tool_calls_and_the_answering_model_have_columns_of_their_own(
     server: FaultServer, ledger: Ledger, http_teacher: MakeTeacher
 ) -> None:
-    calls = [{"id": "1", "type": "function", "function": {"name": "add", "arguments": "{}"}}]
-    answer = completion(None, "tool_calls", model="m-2026-01-31")
-    answer["choices"][0]["message"]["tool_calls"] = calls
-    server.script(payload(answer))
-    tools = ({"type": "function", "function": {"name": "add"}},)
-    ask(ledger, http_teacher(server), Prompt(({"role": "user", "content": "?"},), tools))
+    calling(server, None, "tool_calls", {"name": "add", "arguments": '{"a": 1}'})
+    ask(ledger, http_teacher(server), Prompt(({"role": "user", "content": "?"},), TOOLS))
     key = ledger.rows("SELECT key FROM sample")[0][0]
     story = sample_story(ledger, find_sample(ledger, key))
-    assert json.loads(story["tool_calls"]) == calls
+    assert json.loads(story["tool_calls"])[0]["function"]["arguments"] == '{"a": 1}'
     assert story["answered_by"] == "m-2026-01-31"
-    assert story["text"] == ""
+
+
+@pytest.mark.parametrize("finish", ["tool_calls", "stop"])
+def test_tool_calls_stand_in_the_text_as_students_write_them_and_scorers_read_them(
+    server: FaultServer, ledger: Ledger, http_teacher: MakeTeacher, finish: str
+) -> None:
+    wanted = [{"add": {"a": [1], "b": [2]}}, {"now": {}}]
+    add, now = {"name": "add", "arguments": '{"a": 1, "b": 2}'}, {"name": "now", "arguments": ""}
+    calling(server, "Let me see.", finish, add, now)
+    purchase = ask(ledger, http_teacher(server), Prompt.of("1 + 2, and when?"))
+    assert purchase.states == {"done": 1}
+    text = ledger.rows("SELECT text FROM sample_text")[0][0]
+    assert text == (
+        'Let me see.\n<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call>\n'
+        '<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>'
+    )
+    assert score("tool_calls", text, json.dumps(wanted), {}).value == 1
+
+
+def test_arguments_that_are_no_json_are_kept_and_a_call_of_nothing_is_invalid(
+    server: FaultServer, ledger: Ledger, http_teacher: MakeTeacher
+) -> None:
+    calling(server, None, "tool_calls", {"name": "add", "arguments": "{a: 1"})
+    ask(ledger, http_teacher(server), Prompt.of("1 + 2?"))
+    text = ledger.rows("SELECT text FROM sample_text")[0][0]
+    assert '"arguments": "{a: 1"' in text
+    assert not score("tool_calls", text, '[{"add": {}}]', {}).extracted
+    calling(server, None, "tool_calls", {"arguments": "{}"})
+    purchase = ask(ledger, http_teacher(server), Prompt.of("2 + 2?"))
+    assert "names no function" in purchase.failures["tool_call"].example
 
 
 def test_log_probabilities_are_kept_and_bought_once(
