@@ -30,7 +30,8 @@ def likeness(
     routed: Mapping[str, Mapping[str, str]],
 ) -> dict[str, dict[str, Any]]:
     """By task and pair of models (`student`, `before`: each against the routed teacher; `changed`: the student
-    against the baseline) the means of every measure, over the test items that both answered.
+    against the baseline; `teacher`: the routed teacher against itself, asked twice) the means of every measure,
+    over the test items that both answered. Empty where no item has both.
     """
     from evals.similarity import alike
 
@@ -40,8 +41,8 @@ def likeness(
         found: list[list[int]] = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
         return found
 
-    def text(key: str, model: str) -> str | None:
-        answer = answers.get((key, model, 0))
+    def text(key: str, model: str, n: int = 0) -> str | None:
+        answer = answers.get((key, model, n))
         return None if answer is None else answer.text
 
     embed = _remembering(workspace.embedder)
@@ -51,6 +52,7 @@ def likeness(
             "student": [(text(key, STUDENT_NAME), text(key, name)) for key, name in by_key.items()],
             "before": [(text(key, BASELINE_NAME), text(key, name)) for key, name in by_key.items()],
             "changed": [(text(key, STUDENT_NAME), text(key, BASELINE_NAME)) for key in by_key],
+            "teacher": [(text(key, name, 1), text(key, name)) for key, name in by_key.items()],
         }
         found[task] = {}
         for name, both in pairs.items():

@@ -20,7 +20,7 @@ from tutelage.judging import judge_calls, refuse_judges
 from tutelage.pipeline import find_done
 from tutelage.recipe import Recipe, load_recipe
 from tutelage.stages import STAGES
-from tutelage.stages.learning import asked_on_test, refuse_students
+from tutelage.stages.learning import asked_again, asked_on_test, refuse_students
 from tutelage.stages.making import (
     FIRST_GUESS_TOKENS,
     mix_needs,
@@ -389,10 +389,12 @@ class _Planner:
             for name, items in self._asked_on_test().items()
             for item in items
         ]
+        again = self._asked_again()
+        twice = " (twice, for its own variation)" if again else ""
         return self._bought(
             "evaluate",
-            requests,
-            f"chosen teacher and runner-up on each test item; the student, here{self._general()}"
+            requests + again,
+            f"chosen teacher{twice} and runner-up on each test item; the student, here{self._general()}"
             f"{self._judging()}",
         )
 
@@ -409,6 +411,17 @@ class _Planner:
         if "route" in self.workspace.outputs:
             return asked_on_test(self.workspace)
         return dict.fromkeys(self._dearest_first[:2], self.workspace.pools.test)
+
+    def _asked_again(self) -> "list[Request]":
+        """The second answers of the routed teachers; before routes are known, of the dearest."""
+        from router.engine import Request
+
+        if "route" in self.workspace.outputs:
+            return asked_again(self.workspace)
+        if not self.workspace.sampling.temperature:
+            return []
+        test, dearest = self.workspace.pools.test, self._dearest_first[0]
+        return [Request(item.prompt, dearest, 1, str(item.task)) for item in test]
 
     @cached_property
     def _dearest_first(self) -> list[str]:

@@ -164,6 +164,7 @@ def _likeness(found: dict[str, dict[str, Any]]) -> tuple[Likeness, ...]:
         "before": "before and its teacher",
         "student": "student and its teacher",
         "changed": "student and before",
+        "teacher": "its teacher, asked twice",
     }
     return tuple(
         Likeness(task, words, {name: _estimate(each) for name, each in by_pair[pair].items()})

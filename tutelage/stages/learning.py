@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from tutelage.workspace import BASELINE_NAME, STUDENT_NAME, Workspace
 
 if TYPE_CHECKING:
     from evals.summary import Nothing, Scored, Summary
-    from router.engine import BoughtAnswer
+    from router.engine import BoughtAnswer, Request
     from router.teachers.errors import CallError
     from router.teachers.local import LocalTeacher
     from router.teachers.protocol import Teacher
@@ -51,9 +51,14 @@ class Answered:
 
 
 def _answered(
-    workspace: Workspace, watch: Watch, stage: str, asked: "dict[Teacher, list[Item]]"
+    workspace: Workspace,
+    watch: Watch,
+    stage: str,
+    asked: "dict[Teacher, list[Item]]",
+    again: "Sequence[Request]" = (),
 ) -> Answered:
-    """Scores of every model on the test items that it is asked."""
+    """Scores of every model on the test items that it is asked; what is asked `again` is not graded, and may
+    fail."""
     from evals.summary import score_answers
     from router.engine import Request
 
@@ -63,7 +68,7 @@ def _answered(
         for item in items
     ]
     models = {model.name: model for model in asked}
-    found, purchase = measured_answers(workspace, watch, stage, requests, models)
+    found, purchase = measured_answers(workspace, watch, stage, [*requests, *again], models)
     require_all(requests, found, purchase, stage)
     scorers = workspace.scorer("evaluate")
     asked_of = [
@@ -372,15 +377,35 @@ def asked_on_test(workspace: Workspace) -> dict[str, list[Item]]:
     return asked
 
 
+def asked_again(workspace: Workspace) -> "list[Request]":
+    """A second answer of the routed teacher to every test item, by which its own variation is measured; none
+    at temperature 0, where it answers alike."""
+    from router.engine import Request
+
+    if not workspace.sampling.temperature:
+        return []
+    asked, routed = asked_on_test(workspace), routed_on_test(workspace)
+    return [
+        Request(item.prompt, name, 1, str(item.task))
+        for name, items in asked.items()
+        for item in items
+        if routed[str(item.task)][item.prompt.key] == name
+    ]
+
+
 def examined(
-    workspace: Workspace, watch: Watch, stage: str, student: "LocalTeacher"
+    workspace: Workspace,
+    watch: Watch,
+    stage: str,
+    student: "LocalTeacher",
+    again: "Sequence[Request]" = (),
 ) -> "tuple[Summary, Answered]":
     """A student beside baseline and teachers on the test items."""
     from evals.summary import summarise
 
     asked = {workspace.teachers[name]: items for name, items in asked_on_test(workspace).items()}
     asked[workspace.baseline] = asked[student] = workspace.pools.test
-    answered = _answered(workspace, watch, stage, asked)
+    answered = _answered(workspace, watch, stage, asked, again)
     margin = workspace.recipe.evaluate.within
     return summarise(answered.scored, routed_on_test(workspace), margin=margin), answered
 
@@ -389,7 +414,8 @@ def _evaluate(workspace: Workspace, watch: Watch) -> Output:
     from evals.summary import put_summary
 
     student = workspace.open_student()
-    summary, answered = examined(workspace, watch, "evaluate", student)
+    again = asked_again(workspace)
+    summary, answered = examined(workspace, watch, "evaluate", student, again)
     put_summary(workspace.ledger, summary, run=workspace.run, key=workspace.keys["evaluate"])
     items = Path("evaluate") / f"{workspace.keys['evaluate'][:12]}.parquet"
     routed = routed_on_test(workspace)

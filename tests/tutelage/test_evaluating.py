@@ -1,4 +1,4 @@
-"""What the student forgot of a general set: tested before and after training, told and drawn."""
+"""What `evaluate` measures beside the verdict: what was forgotten, and the teachers' own variation."""
 
 import json
 import re
@@ -10,7 +10,7 @@ import pytest
 
 from evals.stats import PairedTest
 from ledger.errors import InputError
-from tests.tutelage.small_run import write_small
+from tests.tutelage.small_run import small_fields, write_small
 from tutelage import check_recipe, plan_recipe, run_recipe
 from tutelage.result import general_line
 
@@ -25,21 +25,27 @@ def write_general(folder: Path, lines: Sequence[Mapping[str, object]]) -> None:
     (folder / "general.jsonl").write_text("\n".join(map(json.dumps, lines)))
 
 
-def test_both_answer_the_general_set_and_it_is_told(folder_of_module: Path) -> None:
+def test_both_answer_the_general_set_and_teachers_the_test_twice(folder_of_module: Path) -> None:
     echo = [{"prompt": f"Say {word}", "reference": word} for word in ("ab", "cd", "ef", "gh")]
     hard = [{"prompt": f"Sort {n}", "reference": "@", "task": "sorting"} for n in range(3)]
     write_general(folder_of_module, echo + hard)
-    path = write_small(folder_of_module, evaluate=evaluate_with(scorer="exact"), run="runs/general")
+    drawn = {**small_fields().get("generate", {}), "temperature": 0.7}
+    evaluate = evaluate_with(scorer="exact")
+    path = write_small(folder_of_module, evaluate=evaluate, run="runs/general", generate=drawn)
     plan = {stage.name: stage.what for stage in plan_recipe(path).stages}
     assert "7 items of the general set" in plan["evaluate"]
+    assert "chosen teacher (twice, for its own variation)" in plan["evaluate"]
     result = run_recipe(path)
     assert set(result["general"]) == {"general", "sorting"}
     sorting = result["general"]["sorting"]
     assert (sorting["student"]["n"], sorting["student"]["mean"]) == (3, 0)
     assert sorting["test"]["adjusted"] == 1
     assert result["general_line"] == "nothing beyond noise on general, sorting"
+    for found in result["tasks"].values():
+        assert found["likeness"]["teacher"]["tokens"]["n"] == 12
     page = (folder_of_module / "runs/general/report.html").read_text()
     assert re.search(r'id="general".*?>sorting<.*?not beyond noise', page, re.DOTALL)
+    assert "its teacher, asked twice" in page
 
 
 def test_a_loss_beyond_noise_is_named_with_both_scores() -> None:
