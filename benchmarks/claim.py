@@ -28,7 +28,10 @@ import yaml
 from benchmarks.quickstart import interval, recipe_fields
 from tutelage.pipeline import run_recipe
 
-RECIPES = ("quickstart", "smollm2")
+RECIPES = {
+    "quickstart": 7_200,
+    "smollm2": 540,
+}  # samples in the mix, for which the worst way has enough
 STRONGEST = {"policy": "strongest"}
 WAYS = ("routed", "best_single", "random", "pooled")
 COLOURS = {"routed": "#2563eb", "best_single": "#d97706", "random": "#6b7280", "pooled": "#059669"}
@@ -183,7 +186,7 @@ def main() -> None:
     parser.add_argument("--recipe", choices=RECIPES, default="quickstart")
     parser.add_argument("--folder", type=Path, default=Path("runs/claim"))
     parser.add_argument("--seeds", default="7,8,9")
-    parser.add_argument("--total", type=int, help="samples in the mix; the recipe's by default")
+    parser.add_argument("--total", type=int, help=f"samples in the mix, by recipe {RECIPES}")
     parser.add_argument("--picture", type=Path)
     options = parser.parse_args()
     target = options.picture.resolve() if options.picture else None
@@ -191,8 +194,7 @@ def main() -> None:
     os.chdir(options.folder)
     fields = recipe_fields(options.recipe)
     fields["evaluate"]["speed"] = {"prompts": 0}
-    if options.total is not None:
-        fields["mix"]["total"] = options.total
+    fields["mix"]["total"] = options.total or RECIPES[options.recipe]
     figures = summarise(
         {int(seed): one_seed(fields, int(seed)) for seed in options.seeds.split(",")}
     )

@@ -3,7 +3,8 @@
     python -m benchmarks.verdict
 
 Simulated runs, whose truth is known. Intervals: the share that covers it, of means of right and wrong answers
-(n = 50, 200, 1,000; p = .05, .10 … .95), of means of graded ones and of recoveries. Verdicts: of students
+(n = 50, 200, 1,000; p = .05, .10 … .95), of means of graded ones, of clustered ones (intraclass correlations of
+.1, .3 and .6) and of recoveries. Verdicts: of students
 exactly at the margin, the share that is said to be within it, for answers that go with the teacher's, are
 independent of it, and lie between. Further items: of students as good as their teachers on which there are too
 few items, the share that is found to be with the stated number of further ones, and that number against the
@@ -21,6 +22,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -90,6 +92,9 @@ def coverage(rng: np.random.Generator, runs: int) -> dict[str, dict[str, float]]
                 interval = mean_interval(np.round(rng.beta(a, b, n), 2).tolist())
                 inside += interval.lo <= truth <= interval.hi
             found.setdefault(f"graded_{n}", []).append(inside / (runs // 20))
+        for p, alike in product((0.5, 0.8, 0.9), (0.1, 0.3, 0.6)):
+            inside = sum(covers_clusters(rng, n, p, alike) for _ in range(runs // 20))
+            found.setdefault(f"clustered_{n}", []).append(inside / (runs // 20))
         for learnt in (0.3, 0.7, 0.95):
             inside = 0
             for _ in range(runs // 4):
@@ -102,6 +107,16 @@ def coverage(rng: np.random.Generator, runs: int) -> dict[str, dict[str, float]]
     return {
         name: {"mean": float(np.mean(each)), "least": min(each)} for name, each in found.items()
     }
+
+
+def covers_clusters(rng: np.random.Generator, n: int, p: float, alike: float) -> bool:
+    """Whether the interval holds p, for n items in clusters of 1 to 9 with that intraclass correlation."""
+    of = np.repeat(np.arange(n), rng.integers(1, 10, n))[:n]
+    worth = (1 - alike) / alike
+    chances = rng.beta(p * worth, (1 - p) * worth, n)
+    scores = (rng.random(n) < chances[of]).astype(float)
+    interval = mean_interval(scores.tolist(), clusters=[str(cluster) for cluster in of])
+    return interval.lo <= p <= interval.hi
 
 
 def false_yes(rng: np.random.Generator, runs: int) -> Iterator[tuple[int, float, float, float]]:

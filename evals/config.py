@@ -217,6 +217,11 @@ class EvaluateConfig(_Items):
         default=None,
         description="A scorer's name, or {task: name} (default: the probes' scorer).",
     )
+    cluster_by: str | None = Field(
+        default=None,
+        description="Key of `meta` by which test items share a source (a passage, a repository): those with "
+        "the same value count as one cluster in every interval and test of scores.",
+    )
     general: GeneralConfig | None = Field(
         default=None,
         description="A general set, JSON lines with `prompt`, `reference` and perhaps `task`: student and base "

@@ -4,11 +4,12 @@ further_items(student, teacher, margin=0.05)     # -> 140, behind "not enough da
 """
 
 from collections.abc import Sequence
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evals.stats import surely_above
+from evals.stats import Clusters, design_effect, surely_above
 
 Floats = NDArray[np.float64]
 
@@ -23,6 +24,7 @@ def further_items(
     margin: float = 0.05,
     confidence: float = 0.95,
     power: float = 0.8,
+    clusters: Clusters = None,
 ) -> int | None:
     """The least number of further items with which the verdict would be `yes` with a chance of `power`, if the
     student is as good as its teacher; None where no number up to MOST would do.
@@ -31,7 +33,8 @@ def further_items(
     so both have one mean, and disagree as often as they did. One pair more on which they disagree is added,
     since a few items without any do not show that there is none. The chance is the normal distribution's for
     the sum of the further items; the verdict's bound is reckoned for the items seen together with the further
-    ones at the sum's quantile, whose distribution is tilted to it exponentially.
+    ones at the sum's quantile, whose distribution is tilted to it exponentially. Where items share sources,
+    further ones are taken to share theirs as much.
     """
     from scipy.stats import norm
 
@@ -43,6 +46,7 @@ def further_items(
     if mean <= 0:
         return None
     quantile = float(norm.ppf(power + SPARE))
+    worth = design_effect(seen.tolist(), clusters, confidence)
 
     def does(number: int) -> bool:
         further = _tilted(values, weights, mean - quantile * spread / number**0.5)
@@ -50,7 +54,7 @@ def further_items(
             return False
         return surely_above(
             np.concatenate([seen, values]),
-            np.concatenate([np.ones(len(seen)), number * further]),
+            np.concatenate([np.full(len(seen), 1 / worth), number * further]),
             -keep,
             confidence,
         )
@@ -64,7 +68,7 @@ def further_items(
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if does(middle) else (middle, high)
-    return high
+    return ceil(high * worth)
 
 
 def _exchanged(

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from evals.stats import Clusters
+
 Floats = NDArray[np.float64]
 Scores = tuple[Sequence[float], Sequence[float], Sequence[float]]  # student, teacher, baseline
 
@@ -40,6 +42,7 @@ class _Gains:
     means: Floats
     covariance: Floats
     n: int
+    units: int  # clusters, or items where none share one
 
 
 def recovery(
@@ -47,39 +50,53 @@ def recovery(
     teacher: Sequence[float],
     baseline: Sequence[float],
     confidence: float = 0.95,
+    clusters: Clusters = None,
 ) -> Recovery:
-    """Of one task, from the same items' scores in the same order.
+    """Of one task, from the same items' scores in the same order, which may share sources (evals.stats).
 
     The interval is Fieller's for a ratio of paired means (Fieller, Some Problems in Interval Estimation,
     Journal of the Royal Statistical Society B 16, 1954), with Student's quantile. It is undefined where the
     teacher's gain may be none, for then every ratio is possible.
     """
-    gains = _gains((student, teacher, baseline))
-    return _fieller(gains, confidence, df=gains.n - 1)
+    gains = _gains((student, teacher, baseline), clusters)
+    return _fieller(gains, confidence, df=gains.units - 1)
 
 
-def overall_recovery(tasks: Sequence[Scores], confidence: float = 0.95) -> Recovery:
-    """Of several tasks that count alike: the ratio of the mean gains, over tasks without items in common."""
-    found = [_gains(scores) for scores in tasks]
+def overall_recovery(
+    tasks: Sequence[Scores],
+    confidence: float = 0.95,
+    clusters: Sequence[Clusters] | None = None,
+) -> Recovery:
+    """Of several tasks that count alike: the ratio of the mean gains, over tasks without items in common.
+
+    `clusters` are by task.
+    """
+    by_task = clusters or [None] * len(tasks)
+    found = [_gains(scores, shared) for scores, shared in zip(tasks, by_task, strict=True)]
     if not found:
         return Recovery(None, None, None, 0, "there are no tasks")
     joined = _Gains(
         np.mean([each.means for each in found], axis=0),
         np.sum([each.covariance for each in found], axis=0) / len(found) ** 2,
         sum(each.n for each in found),
+        min(each.units for each in found),
     )
-    return _fieller(joined, confidence, df=min(each.n for each in found) - 1)
+    return _fieller(joined, confidence, df=joined.units - 1)
 
 
-def _gains(scores: Scores) -> _Gains:
+def _gains(scores: Scores, clusters: Clusters) -> _Gains:
     student, teacher, baseline = (np.asarray(each, np.float64) for each in scores)
-    n = len(student)
-    if n < 2:
-        return _Gains(np.zeros(2), np.full((2, 2), np.inf), n)
+    n, units = len(student), len(set(clusters)) if clusters else len(student)
+    if units < 2:
+        return _Gains(np.zeros(2), np.full((2, 2), np.inf), n, units)
     gains_n_2 = np.stack([student - baseline, teacher - baseline], axis=1)
     means = gains_n_2.mean(axis=0)
-    gaps = np.concatenate([gains_n_2 - means, UNSEEN - UNSEEN.mean(axis=0)])
-    return _Gains(means, gaps.T @ gaps / (n - 1) / n, n)
+    gaps = gains_n_2 - means
+    if units < n:
+        places = np.unique(np.asarray(clusters), return_inverse=True)[1]
+        gaps = np.stack([np.bincount(places, column) for column in gaps.T], axis=1)
+    gaps = np.concatenate([gaps, (UNSEEN - UNSEEN.mean(axis=0)) * n / units])
+    return _Gains(means, gaps.T @ gaps * units / (units - 1) / n**2, n, units)
 
 
 def _fieller(gains: _Gains, confidence: float, df: int) -> Recovery:

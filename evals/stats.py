@@ -1,6 +1,8 @@
 """How sure a score is: intervals and bounds for means of scores, and paired tests.
 
-Every interval has width when all items agree. scipy is imported when a figure is asked for.
+Every interval has width when all items agree. Where items share a source (a passage, a repository),
+`clusters` names each one's, in the items' order: then they count as the fewer independent ones that they are
+worth. scipy is imported when a figure is asked for.
 """
 
 from collections.abc import Sequence
@@ -11,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Clusters = Sequence[str] | None
 
 PERMUTATIONS = 9_999
+UNSEEN_CLUSTERS = 0.1  # clusters whose items are all off the mean by 1, beside those seen
 BINS = 15  # of confidence, for the calibration error
 ALPHA = 0.05  # below which an adjusted p-value counts as a difference
 
@@ -53,17 +57,49 @@ class PairedTest:
         return self.differs and self.worse > self.better
 
 
-def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
-    """Wilson's score interval for a proportion; no items give the whole range 0..1."""
-    from scipy.stats import binomtest
+def design_effect(scores: Sequence[float], clusters: Clusters, level: float) -> float:
+    """How many clustered items are worth one independent one, for a bound at that level (0.95 one-sided, 0.975
+    for a two-sided interval of 95 %); 1 where no two share a cluster.
+
+    1 + (size - 1) x ICC (Kish, Survey Sampling, 1965), with the size that an item's cluster has on average and
+    the intraclass correlation by analysis of variance, to whose mean square between clusters UNSEEN_CLUSTERS
+    are added. Times the squared ratio of Student's quantile for the clusters' number to the normal one (Korn
+    and Graubard, Survey Methodology 24, 1998).
+    """
+    from scipy.stats import norm, t
+
+    if clusters is None or len(set(clusters)) == len(clusters):
+        return 1.0
+    places = np.unique(np.asarray(clusters), return_inverse=True)[1]
+    values, sizes = np.asarray(scores, np.float64), np.bincount(places)
+    n, count = len(values), len(sizes)
+    if count < 2:
+        return float(n)
+    size = float((sizes**2).sum() / n)
+    shared = (n - size) / (count - 1)  # the size that the mean squares are weighed with
+    means = np.bincount(places, values) / sizes
+    between = float((sizes * (means - values.mean()) ** 2).sum()) + UNSEEN_CLUSTERS * shared
+    between /= count - 1
+    inside = float(((values - means[places]) ** 2).sum()) / (n - count)
+    alike = max(0.0, (between - inside) / (between + (shared - 1) * inside))
+    few = float((t.ppf(level, count - 1) / norm.ppf(level)) ** 2)
+    return (1 + (size - 1) * alike) * few
+
+
+def wilson(successes: float, n: float, confidence: float = 0.95) -> Interval:
+    """Wilson's score interval for a proportion, of whole items or parts of them; none give the whole 0..1."""
+    from statsmodels.stats.proportion import proportion_confint
 
     if n == 0:
         return Interval(0.0, 0.0, 1.0, 0)
-    found = binomtest(successes, n).proportion_ci(confidence, method="wilson")
-    return Interval(successes / n, float(found.low), float(found.high), n)
+    lo, hi = proportion_confint(successes, n, 1 - confidence, method="wilson")
+    mean = successes / n
+    return Interval(mean, min(float(lo), mean), max(float(hi), mean), int(n))
 
 
-def mean_interval(scores: Sequence[float], confidence: float = 0.95) -> Interval:
+def mean_interval(
+    scores: Sequence[float], confidence: float = 0.95, clusters: Clusters = None
+) -> Interval:
     """A score interval for the mean of graded scores in 0..1: Wilson's, where all are 0 or 1.
 
     It holds the means m with n (mean - m)^2 <= z^2 v(m). v(m) is the variance of the distribution
@@ -74,9 +110,11 @@ def mean_interval(scores: Sequence[float], confidence: float = 0.95) -> Interval
     from scipy.stats import norm
 
     values, counts = _distinct(np.round(scores, 9))
+    items, level = len(scores), 0.5 + confidence / 2
+    counts /= design_effect(scores, clusters, level)
     if values.size == 0 or np.isin(values, (0.0, 1.0)).all():
-        return wilson(int(values @ counts), int(counts.sum()), confidence)
-    n, mean, z = counts.sum(), float(values @ counts / counts.sum()), norm.ppf(0.5 + confidence / 2)
+        return replace(wilson(float(values @ counts), float(counts.sum()), confidence), n=items)
+    n, mean, z = counts.sum(), float(values @ counts / counts.sum()), norm.ppf(level)
 
     def outside(m: float) -> float:
         return float(n * (mean - m) ** 2 - z**2 * _likeliest_variance(values, counts, m))
@@ -87,10 +125,12 @@ def mean_interval(scores: Sequence[float], confidence: float = 0.95) -> Interval
     tiny = 1e-9
     lo = end(mean * (1 - tiny), mean * tiny)
     hi = end(mean + (1 - mean) * tiny, min(1 - (1 - mean) * tiny, float(np.nextafter(1, 0))))
-    return Interval(mean, lo, hi, int(n))
+    return Interval(mean, lo, hi, items)
 
 
-def lower_bound(values: Sequence[float], floor: float, confidence: float = 0.95) -> float:
+def lower_bound(
+    values: Sequence[float], floor: float, confidence: float = 0.95, clusters: Clusters = None
+) -> float:
     """A one-sided lower bound for the mean of items of which none can be below `floor`.
 
     Gaffke's bound (Phan, Thomas, Learned-Miller, Towards Practical Mean Bounds for Small Samples,
@@ -100,7 +140,8 @@ def lower_bound(values: Sequence[float], floor: float, confidence: float = 0.95)
     """
     from scipy.optimize import brentq
 
-    distinct, counts = _distinct([floor, *values])
+    weight = 1 / design_effect(values, clusters, confidence)
+    distinct, counts = _weighted([floor, *values], [1.0, *[weight] * len(values)])
     if distinct[0] < floor:
         raise ValueError(f"the item {distinct[0]} lies below the floor {floor}")
     if distinct.size == 1:
@@ -110,7 +151,10 @@ def lower_bound(values: Sequence[float], floor: float, confidence: float = 0.95)
     def excess(x: float) -> float:
         return _chance_below_zero(distinct - x, counts) - (1 - confidence)
 
-    return float(brentq(excess, floor + 1e-9 * span, distinct[-1] - 1e-9 * span, xtol=1e-12))
+    least = floor + 1e-9 * span
+    if excess(least) >= 0:  # a few clusters may be worth less than the imagined item
+        return floor
+    return float(brentq(excess, least, distinct[-1] - 1e-9 * span, xtol=1e-12))
 
 
 def surely_above(values: Floats, weights: Floats, floor: float, confidence: float = 0.95) -> bool:
@@ -118,19 +162,29 @@ def surely_above(values: Floats, weights: Floats, floor: float, confidence: floa
     return _chance_below_zero(*_weighted([floor, *values], [1.0, *weights])) <= 1 - confidence
 
 
-def upper_bound(values: Sequence[float], ceiling: float, confidence: float = 0.95) -> float:
+def upper_bound(
+    values: Sequence[float], ceiling: float, confidence: float = 0.95, clusters: Clusters = None
+) -> float:
     """The mirror image of `lower_bound`: no item can be above `ceiling`."""
-    return -lower_bound([-value for value in values], -ceiling, confidence)
+    return -lower_bound([-value for value in values], -ceiling, confidence, clusters)
 
 
-def paired_test(first: Sequence[float], second: Sequence[float]) -> PairedTest:
+def paired_test(
+    first: Sequence[float], second: Sequence[float], clusters: Clusters = None
+) -> PairedTest:
     """Whether the first did better than the second on the same items: McNemar's exact test for scores of 0 and
     1, else a permutation test of the mean difference, which exchanges the two on items drawn at random
-    (seeded).
+    (seeded); on whole clusters, where items share them.
     """
     gaps = np.asarray(first, np.float64) - np.asarray(second, np.float64)
     better, worse = int((gaps > 0).sum()), int((gaps < 0).sum())
     binary = bool(np.isin([*first, *second], (0.0, 1.0)).all())
+    shared = clusters is not None and len(set(clusters)) < len(clusters)
+    if shared:
+        gaps = np.round(
+            np.bincount(np.unique(np.asarray(clusters), return_inverse=True)[1], gaps), 9
+        )
+        binary = False
     p_value = _mcnemar(better, worse) if binary else _permutation(gaps[gaps != 0])
     same = len(gaps) - better - worse
     return PairedTest(better, worse, same, p_value, p_value, "McNemar" if binary else "permutation")

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from evals.config import JUDGE
 from evals.recovery import Recovery, Scores, overall_recovery, recovery
 from evals.scorers import BadScorer, Score, score
-from evals.stats import PairedTest, holm, mean_interval, paired_test
+from evals.stats import Clusters, PairedTest, holm, mean_interval, paired_test
 from evals.verdict import Overall, Verdict, overall, within
 from ledger.errors import InputError
 from ledger.keys import content_key, now_us
@@ -148,10 +148,18 @@ def grade(
     return found
 
 
-def standings(scored: Scored) -> dict[str, dict[str, Standing]]:
-    """Every model's standing on every task: {task: {model: Standing}}."""
+def standings(
+    scored: Scored, clusters: Mapping[str, str] | None = None
+) -> dict[str, dict[str, Standing]]:
+    """Every model's standing on every task: {task: {model: Standing}}.
+
+    `clusters` names by prompt key the source that items share (evals.stats); the others are on their own.
+    """
     return {
-        task: {model: _standing(found, len(_keys(by_model))) for model, found in by_model.items()}
+        task: {
+            model: _standing(found, len(_keys(by_model)), clusters)
+            for model, found in by_model.items()
+        }
         for task, by_model in scored.items()
     }
 
@@ -174,8 +182,10 @@ def summarise(
     student: str = STUDENT,
     baseline: str = BASELINE,
     margin: float = 0.05,
+    clusters: Mapping[str, str] | None = None,
 ) -> Summary:
-    """The whole evaluation. `routed` names by task the teacher that each item (prompt key) is routed to.
+    """The whole evaluation. `routed` names by task the teacher that each item (prompt key) is routed to, and
+    `clusters` is as in `standings`.
 
     Test and verdict pair the items that student, routed teacher and baseline all answered. Raises
     InputError for a task without a route.
@@ -185,8 +195,9 @@ def summarise(
             f"the test has items of task {astray[0]!r}, which has no route (there are routes for "
             f"{', '.join(sorted(routed)) or 'nothing'}): give it probes, or take its items out."
         )
-    all_standings = standings(scored)
+    all_standings = standings(scored, clusters)
     trios: dict[str, Scores] = {}
+    shared: list[Clusters] = []  # by task
     found: dict[str, tuple[Standing, Standing]] = {}
     for task, by_model in scored.items():
         taught = {
@@ -194,15 +205,20 @@ def summarise(
             for key, teacher in routed[task].items()
             if key in by_model.get(teacher, {})
         }
-        ours, theirs, before = _paired(
-            [by_model.get(student, {}), taught, by_model.get(baseline, {})]
-        )
+        all_three = [by_model.get(student, {}), taught, by_model.get(baseline, {})]
+        keys = sorted(set.intersection(*(set(each) for each in all_three)))
+        ours, theirs, before = ([each[key].value for key in keys] for each in all_three)
         trios[task] = (ours, theirs, before)
+        shared.append(clusters_of(keys, clusters))
         teachers = [each for name, each in by_model.items() if name not in (student, baseline)]
         items = len(_keys(by_model))
-        found[task] = (_standing(taught, items), _standing(_best(teachers), items))
-    learnt = holm([paired_test(ours, before) for ours, _, before in trios.values()])
-    behind = holm([paired_test(ours, theirs) for ours, theirs, _ in trios.values()])
+        found[task] = (
+            _standing(taught, items, clusters),
+            _standing(_best(teachers), items, clusters),
+        )
+    by_task = list(zip(trios.values(), shared, strict=True))
+    learnt = holm([paired_test(ours, before, each) for (ours, _, before), each in by_task])
+    behind = holm([paired_test(ours, theirs, each) for (ours, theirs, _), each in by_task])
     tasks = {
         task: TaskSummary(
             task,
@@ -211,16 +227,21 @@ def summarise(
             *found[task],
             against_baseline=learnt[number],
             against_teacher=behind[number],
-            recovery=recovery(*trio),
-            verdict=within(*trio, margin),
+            recovery=recovery(*trio, clusters=shared[number]),
+            verdict=within(*trio, margin, clusters=shared[number]),
         )
         for number, (task, trio) in enumerate(trios.items())
     }
     return Summary(
         tasks,
         overall({task: each.verdict for task, each in tasks.items()}),
-        overall_recovery(list(trios.values())),
+        overall_recovery(list(trios.values()), clusters=shared),
     )
+
+
+def clusters_of(keys: Sequence[str], clusters: Mapping[str, str] | None) -> Clusters:
+    """The cluster of every item; an item that shares no source is one by itself. None where none does."""
+    return [clusters.get(key, key) for key in keys] if clusters else None
 
 
 def _best(teachers: Sequence[Mapping[str, Score]]) -> dict[str, Score]:
@@ -345,8 +366,11 @@ def score_row(sample: str, scorer: str, reference_sha: str, found: Score) -> dic
     }
 
 
-def _standing(found: Mapping[str, Score], items: int) -> Standing:
-    interval = mean_interval([each.value for each in found.values()])
+def _standing(
+    found: Mapping[str, Score], items: int, clusters: Mapping[str, str] | None
+) -> Standing:
+    shared = clusters_of(list(found), clusters)
+    interval = mean_interval([each.value for each in found.values()], clusters=shared)
     nothing = sum(not each.extracted for each in found.values())
     missing = items - len(found)
     return Standing(interval.mean, interval.lo, interval.hi, interval.n, nothing, missing)
@@ -355,9 +379,3 @@ def _standing(found: Mapping[str, Score], items: int) -> Standing:
 def _keys(by_model: Mapping[str, Mapping[str, Score]]) -> set[str]:
     """The prompts of a task that any model answered."""
     return {key for found in by_model.values() for key in found}
-
-
-def _paired(by_key: Sequence[Mapping[str, Score]]) -> list[list[float]]:
-    """Each model's values on the prompts that all of them answered, in one order."""
-    shared = sorted(set.intersection(*(set(found) for found in by_key)))
-    return [[found[key].value for key in shared] for found in by_key]

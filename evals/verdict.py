@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from evals.power import further_items
-from evals.stats import lower_bound, upper_bound
+from evals.stats import Clusters, lower_bound, upper_bound
 
 Decision = Literal["yes", "no", "not enough data"]
 
@@ -48,8 +48,12 @@ def within(
     baseline: Sequence[float],
     margin: float = 0.05,
     confidence: float = 0.95,
+    clusters: Clusters = None,
 ) -> Verdict:
-    """Compares scores in 0..1 of the same items in the same order. Raises ValueError otherwise."""
+    """Compares scores in 0..1 of the same items in the same order, which may share sources (evals.stats).
+
+    Raises ValueError for a score outside 0..1.
+    """
     scores = np.array([student, teacher, baseline], dtype=np.float64)
     if not ((scores >= 0) & (scores <= 1)).all():
         raise ValueError("scores lie in 0..1; one of student, teacher or baseline does not")
@@ -57,12 +61,12 @@ def within(
     if n == 0:
         return Verdict("not enough data", 0.0, -keep, 1.0, 0, "no item was answered by all three")
     d = scores[0] - keep * scores[1]
-    lower = lower_bound(d.tolist(), -keep, confidence)
-    upper = upper_bound(d.tolist(), 1.0, confidence)
+    lower = lower_bound(d.tolist(), -keep, confidence, clusters)
+    upper = upper_bound(d.tolist(), 1.0, confidence, clusters)
     decision, reason = _decide(scores.mean(axis=1).tolist(), lower, upper, keep, n)
     further = None
     if decision == "not enough data" and scores[1].mean() > scores[2].mean():
-        further = further_items(student, teacher, margin, confidence)
+        further = further_items(student, teacher, margin, confidence, clusters=clusters)
         if further is not None:
             reason += (
                 f"; about {further:,} further items would tell, if it is as good as its teacher"

@@ -5,7 +5,7 @@ gate_run(Path("runs/a"), "within=5%,regress=0")
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from tutelage.testitems import ExaminedItem, read_items
 from tutelage.workspace import open_run
 
 if TYPE_CHECKING:
-    from evals.stats import Interval, PairedTest
+    from evals.stats import Clusters, Interval, PairedTest
 
 MOST_CHANGED = 200  # items that are shown
 ASKED = ("within", "regress", "recovered")
@@ -187,8 +187,11 @@ def _compared(names: list[str], runs: list[Items]) -> Comparison:
             "and seed."
         )
     scores = {task: [_scores(items, task, keys) for items in runs] for task, keys in shared.items()}
+    clusters = {
+        task: _clusters([runs[0][task][key] for key in keys]) for task, keys in shared.items()
+    }
     tests = {
-        task: [paired_test(other, first) for other in others]
+        task: [paired_test(other, first, clusters[task]) for other in others]
         for task, (first, *others) in scores.items()
     }
     adjusted = [holm(list(column)) for column in zip(*tests.values(), strict=True)]
@@ -196,7 +199,7 @@ def _compared(names: list[str], runs: list[Items]) -> Comparison:
         TaskComparison(
             task,
             len(keys),
-            [mean_interval(each) for each in scores[task]],
+            [mean_interval(each, clusters=clusters[task]) for each in scores[task]],
             [column[number] for column in adjusted],
         )
         for number, (task, keys) in enumerate(shared.items())
@@ -233,21 +236,40 @@ def _scores(items: Items, task: str, keys: Sequence[str]) -> list[float]:
     return [student.score for student in students if student is not None]
 
 
-def _trio(items: dict[str, ExaminedItem]) -> tuple[list[float], list[float], list[float]]:
-    """Scores of student, teacher and baseline on the items that all three answered."""
-    rows = [
-        (item.student.score, item.teacher.score, item.baseline.score)
-        for item in items.values()
-        if item.student is not None and item.teacher is not None and item.baseline is not None
-    ]
+def _clusters(items: Iterable[ExaminedItem]) -> "Clusters":
+    """What items share; None where none shares anything."""
+    from evals.summary import clusters_of
+
+    by_key = {item.key: item.cluster for item in items}
+    shared = {key: cluster for key, cluster in by_key.items() if cluster is not None}
+    return clusters_of(list(by_key), shared)
+
+
+@dataclass(frozen=True, slots=True)
+class _Trio:
+    """Scores of student, teacher and baseline on the items that all three answered, and what these share."""
+
+    scores: tuple[list[float], list[float], list[float]]
+    clusters: "Clusters"
+
+
+def _trio(items: dict[str, ExaminedItem]) -> _Trio:
+    answered, rows = [], []
+    for item in items.values():
+        if item.student is not None and item.teacher is not None and item.baseline is not None:
+            answered.append(item)
+            rows.append((item.student.score, item.teacher.score, item.baseline.score))
     student, teacher, baseline = ([row[place] for row in rows] for place in range(3))
-    return student, teacher, baseline
+    return _Trio((student, teacher, baseline), _clusters(answered))
 
 
 def _within(items: Items, margin: float) -> tuple[bool, str]:
     from evals.verdict import overall, within
 
-    verdicts = {task: within(*_trio(found), margin) for task, found in items.items()}
+    trios = {task: _trio(found) for task, found in items.items()}
+    verdicts = {
+        task: within(*trio.scores, margin, clusters=trio.clusters) for task, trio in trios.items()
+    }
     said = overall(verdicts)
     return said.decision == "yes", f"{said.decision}: {said.reason}"
 
@@ -261,7 +283,9 @@ def _regressed(run: str, items: Items, most: float, against: Path | None) -> tup
         than = f"than in {against}"
     else:
         trios = {task: _trio(found) for task, found in items.items()}
-        adjusted = holm([paired_test(own, before) for own, _, before in trios.values()])
+        adjusted = holm(
+            [paired_test(trio.scores[0], trio.scores[2], trio.clusters) for trio in trios.values()]
+        )
         tests, than = dict(zip(trios, adjusted, strict=True)), "than before training"
     worse = [task for task, test in tests.items() if test.is_worse]
     told = f"worse {than} on {', '.join(worse)}" if worse else f"on no task worse {than}"
@@ -271,7 +295,10 @@ def _regressed(run: str, items: Items, most: float, against: Path | None) -> tup
 def _recovered(items: Items, least: float) -> tuple[bool, str]:
     from evals.recovery import overall_recovery
 
-    found = overall_recovery([_trio(each) for each in items.values()])
+    trios = [_trio(each) for each in items.values()]
+    found = overall_recovery(
+        [trio.scores for trio in trios], clusters=[trio.clusters for trio in trios]
+    )
     if found.value is None:
         return False, f"undefined: {found.reason}"
     return found.value >= least, f"{100 * found.value:.1f} %"

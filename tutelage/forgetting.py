@@ -39,17 +39,11 @@ def forgotten(workspace: Workspace, watch: Watch, student: "LocalTeacher") -> di
     require_all(requests, found, purchase, "evaluate")
     scorers = general.scorers({str(item.task) for item in items})
     scored = score_answers(workspace.ledger, found, items, scorers)
-    tests = holm(
-        [
-            paired_test(
-                *(
-                    [by_model[name][key].value for key in sorted(by_model[STUDENT_NAME])]
-                    for name in models
-                )
-            )
-            for by_model in scored.values()
-        ]
-    )
+    pairs = [
+        [[by_model[name][key].value for key in sorted(by_model[STUDENT_NAME])] for name in models]
+        for by_model in scored.values()
+    ]
+    tests = holm([paired_test(own, before) for own, before in pairs])
     return {
         task: {**{name: asdict(at[name]) for name in models}, "test": asdict(test)}
         for (task, at), test in zip(standings(scored).items(), tests, strict=True)

@@ -1,5 +1,6 @@
 """The four sets of prompts of a run, which never share one: examples, probes, test items, training prompts."""
 
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,9 @@ class Pools:
     tasks: list[str]  # sorted; none where they are yet to be discovered
     skipped: Skipped = field(default_factory=Skipped)
     general: list[Item] = field(default_factory=list)  # of `evaluate.general`; tasks of their own
+    clusters: dict[str, str] = field(
+        default_factory=dict
+    )  # of test items, by prompt key: what they share
 
     def labelled(self, tasks: Sequence[str], task_of: Mapping[str, str]) -> "Pools":
         """The same with `tasks`, and the task (by prompt key) of each probe and test item that has none."""
@@ -81,7 +85,24 @@ def load_pools(recipe: Recipe, base: Path) -> Pools:
         tasks,
         skipped,
         general,
+        _clusters(recipe.evaluate.cluster_by, aside["evaluate"]),
     )
+
+
+def _clusters(by: str | None, test: list[Item]) -> dict[str, str]:
+    """What test items share, by their prompts' keys; those without it are left out."""
+    if by is None:
+        return {}
+    found = {
+        item.prompt.key: json.dumps(item.meta[by], sort_keys=True)
+        for item in test
+        if by in item.meta
+    }
+    if not found:
+        raise InputError(
+            f"evaluate.cluster_by: no test item has {by!r} in its `meta`; give it to those that share a source"
+        )
+    return found
 
 
 def _general(recipe: Recipe, base: Path, skipped: Skipped | None) -> list[Item]:

@@ -76,6 +76,8 @@ def collect(workspace: Workspace, result: dict[str, Any]) -> ReportData:
         verdict=result["verdict"],
         sentence=result["sentence"],
         within=result["within"],
+        cluster_by=workspace.recipe.evaluate.cluster_by,
+        clusters=result["clusters"],
         recovery=_recovery(result["recovery"]),
         teachers=tuple(workspace.recipe.teachers),
         tasks=tuple(_task(workspace, name, found) for name, found in result["tasks"].items()),

@@ -33,6 +33,7 @@ def build_result(workspace: Workspace) -> dict[str, Any]:
             stage: outputs[stage]["states"]
             for stage in ("probe", "generate", "baseline", "evaluate")
         },
+        "clusters": evaluated["clusters"],
         "general": evaluated["general"],
         "judged": evaluated["judged"],
         "speed": evaluated["speed"],

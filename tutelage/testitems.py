@@ -41,6 +41,7 @@ class ExaminedItem:
     prompt: str
     reference: str | None
     routed: str
+    cluster: str | None  # what `evaluate.cluster_by` says that it shares
     student: Given | None
     teacher: Given | None
     baseline: Given | None
@@ -64,6 +65,7 @@ def write_items(
         return asdict(Given(answers[key, model, 0].text, score.value, score.extracted))
 
     rows = []
+    clusters = workspace.pools.clusters
     for item in workspace.pools.test:
         key, task = item.prompt.key, str(item.task)
         teacher = routed[task][key]
@@ -74,13 +76,16 @@ def write_items(
                 "prompt": item.prompt.text,
                 "reference": item.reference,
                 "routed": teacher,
+                "cluster": clusters.get(key),
                 "student": given(key, task, STUDENT_NAME),
                 "teacher": given(key, task, teacher),
                 "baseline": given(key, task, BASELINE_NAME),
             }
         )
     one = pa.struct({"answer": pa.string(), "score": pa.float64(), "extracted": pa.bool_()})
-    texts = {name: pa.string() for name in ("key", "task", "prompt", "reference", "routed")}
+    texts = {
+        name: pa.string() for name in ("key", "task", "prompt", "reference", "routed", "cluster")
+    }
     schema = pa.schema({**texts, **dict.fromkeys(ROLES, one)})
     written = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), written, compression="zstd")

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import beta, binom, ttest_rel
+from scipy.stats import beta, binom, norm, t, ttest_rel
 from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
 from evals.stats import (
     PairedTest,
+    design_effect,
     holm,
     lower_bound,
     mean_interval,
@@ -211,3 +212,65 @@ def test_holm_worked_example() -> None:
     assert [each.adjusted for each in holm(tests)] == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert [each.p_value for each in holm(tests)] == [0.01, 0.04, 0.03, 0.005]
     assert holm([]) == []
+
+
+def test_items_on_their_own_are_worth_one_each() -> None:
+    scores = [1.0] * 7 + [0.0] * 3
+    alone = [str(number) for number in range(10)]
+    assert mean_interval(scores, clusters=alone) == mean_interval(scores)
+    assert lower_bound(scores, 0, clusters=alone) == lower_bound(scores, 0)
+    assert paired_test(scores, scores[::-1], alone) == paired_test(scores, scores[::-1])
+
+
+def test_clusters_whose_items_agree_are_worth_one_item_each() -> None:
+    """Kish's 1 + (10 - 1) x 1 and Korn and Graubard's (t_39 / z)^2, by hand: 40 clusters of ten."""
+    clusters = [str(number // 10) for number in range(400)]
+    scores = [float(number // 10 % 4 > 0) for number in range(400)]
+    few = (t.ppf(0.975, 39) / norm.ppf(0.975)) ** 2
+    assert design_effect(scores, clusters, 0.975) == pytest.approx(10 * few)
+    worth = 40 / few
+    exact = proportion_confint(0.75 * worth, worth, method="wilson")
+    found = mean_interval(scores, clusters=clusters)
+    assert (found.lo, found.hi) == pytest.approx(exact)
+    assert found.n == 400
+
+
+def test_design_effect_worked_example() -> None:
+    """Clusters (1, 1, 0) and (0, 0, 0), (1, 0, 0): means 2/3, 0, 1/3; between 2/3 + 0.3 over 2, inside 4/3 over
+    6, so ICC = (0.4833 - 0.2222) / (0.4833 + 2 x 0.2222)."""
+    scores, clusters = [1.0, 1, 0, 0, 0, 0, 1, 0, 0], list("aaabbbccc")
+    few = (t.ppf(0.95, 2) / norm.ppf(0.95)) ** 2
+    alike = (29 / 60 - 2 / 9) / (29 / 60 + 4 / 9)
+    assert design_effect(scores, clusters, 0.95) == pytest.approx((1 + 2 * alike) * few)
+
+
+def test_one_cluster_is_one_item() -> None:
+    assert mean_interval([1.0] * 50, clusters=["a"] * 50).lo == pytest.approx(wilson(1, 1).lo)
+
+
+def test_two_clusters_bound_nothing() -> None:
+    assert lower_bound([1.0] * 5, -0.95, clusters=list("aabbb")) == -0.95
+
+
+def test_clusters_change_sides_together() -> None:
+    """Five clusters of four items, all better: 2 of the 2^5 ways to exchange them are as far apart."""
+    first, second = [1.0] * 20, [0.0] * 20
+    clusters = [str(number // 4) for number in range(20)]
+    found = paired_test(first, second, clusters)
+    assert (found.better, found.method) == (20, "permutation")
+    assert found.p_value == pytest.approx(2 / 32)
+
+
+@pytest.mark.parametrize("alike", [0.2, 0.5, 0.8])
+@pytest.mark.parametrize("p", [0.5, 0.9])
+def test_clustered_intervals_cover(p: float, alike: float) -> None:
+    """Clusters of 1 to 19 items, of a beta distribution with that intraclass correlation."""
+    rng, inside, runs = np.random.default_rng(5), 0, 300
+    for _ in range(runs):
+        worth = (1 - alike) / alike
+        chances = rng.beta(p * worth, (1 - p) * worth, 40)
+        of = np.repeat(np.arange(40), rng.integers(1, 20, 40))
+        scores = (rng.random(len(of)) < chances[of]).astype(float)
+        found = mean_interval(scores.tolist(), clusters=[str(c) for c in of])
+        inside += found.lo <= p <= found.hi
+    assert inside / runs > 0.95 - 3 * (0.95 * 0.05 / runs) ** 0.5

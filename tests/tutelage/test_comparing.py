@@ -13,16 +13,23 @@ from tutelage.testitems import ExaminedItem, Given
 N = 200
 
 
-def items(student: int, prefix: str = "p", **roles: int) -> list[ExaminedItem]:
-    """N items of one task, of which so many first are right; teacher all, baseline none if not given."""
+def items(
+    student: int, prefix: str = "p", cluster: int | None = None, **roles: int
+) -> list[ExaminedItem]:
+    """N items of one task, of which so many first are right; teacher all, baseline none if not given. So many
+    of them share a source.
+    """
     right = {"student": student, "teacher": N, "baseline": 0} | roles
 
     def given(role: str, number: int) -> Given:
         return Given("text", float(number < right[role]), True)
 
+    def shares(number: int) -> str | None:
+        return None if cluster is None else str(number // cluster)
+
     return [
         ExaminedItem(
-            f"{prefix}{number}", "sums", "1 + 1", "2", "adder",
+            f"{prefix}{number}", "sums", "1 + 1", "2", "adder", shares(number),
             given("student", number), given("teacher", number), given("baseline", number),
         )
         for number in range(N)
@@ -61,6 +68,17 @@ def test_a_planted_regression_fails(runs: dict[str, list[ExaminedItem]]) -> None
     assert gate("worse", "regress=1", against="before").holds
     assert gate("before", "regress=0", against="worse").holds
     assert "worse than in before on sums" in gate("worse", "regress=0", against="before").lines()[0]
+
+
+def test_items_that_share_a_source_count_as_one_cluster(
+    runs: dict[str, list[ExaminedItem]],
+) -> None:
+    runs["before"], runs["worse"] = items(N, cluster=20), items(N - 20, cluster=20)
+    assert gate("worse", "regress=0", against="before").holds  # one passage of ten went wrong
+    assert not gate("before", "within=5%").holds  # ten passages are too few to tell
+    found = compare_runs([Path("before"), Path("worse")])
+    assert found.tasks[0].differences[0].p_value == 1
+    assert found.tasks[0].students[0].lo < 0.75
 
 
 def test_a_student_that_forgot_fails(runs: dict[str, list[ExaminedItem]]) -> None:

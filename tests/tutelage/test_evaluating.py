@@ -30,7 +30,7 @@ def test_both_answer_the_general_set_and_teachers_the_test_twice(folder_of_modul
     hard = [{"prompt": f"Sort {n}", "reference": "@", "task": "sorting"} for n in range(3)]
     write_general(folder_of_module, echo + hard)
     drawn = {**small_fields().get("generate", {}), "temperature": 0.7}
-    evaluate = evaluate_with(scorer="exact")
+    evaluate = {**evaluate_with(scorer="exact"), "cluster_by": "family"}  # one for all of a task
     path = write_small(folder_of_module, evaluate=evaluate, run="runs/general", generate=drawn)
     plan = {stage.name: stage.what for stage in plan_recipe(path).stages}
     assert "7 items of the general set" in plan["evaluate"]
@@ -43,9 +43,11 @@ def test_both_answer_the_general_set_and_teachers_the_test_twice(folder_of_modul
     assert result["general_line"] == "nothing beyond noise on general, sorting"
     for found in result["tasks"].values():
         assert found["likeness"]["teacher"]["tokens"]["n"] == 12
+        assert found["student"]["hi"] - found["student"]["lo"] > 0.7
     page = (folder_of_module / "runs/general/report.html").read_text()
     assert re.search(r'id="general".*?>sorting<.*?not beyond noise', page, re.DOTALL)
     assert "its teacher, asked twice" in page
+    assert "<code>family</code> count as one cluster" in page
 
 
 def test_a_loss_beyond_noise_is_named_with_both_scores() -> None:
@@ -81,3 +83,10 @@ def test_a_bad_general_set_is_refused_with_its_place(
     write_general(tmp_path, lines)
     with pytest.raises(InputError, match=told):
         check_recipe(write_small(tmp_path, evaluate=evaluate_with(**general)))
+
+
+def test_a_cluster_that_no_item_has_is_refused(tmp_path: Path) -> None:
+    evaluate = {"hold_out": 12, "cluster_by": "passage"}
+    told = "evaluate.cluster_by: no test item has 'passage' in its `meta`"
+    with pytest.raises(InputError, match=told):
+        check_recipe(write_small(tmp_path, evaluate=evaluate))

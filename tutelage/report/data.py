@@ -420,6 +420,8 @@ class ReportData:
     verdict: Decision | None  # None: the run has not come to `evaluate` yet
     sentence: str  # the answer to "did it work?", one or two sentences
     within: float = 0.05  # the recipe's margin
+    cluster_by: str | None = None  # what test items share
+    clusters: dict[str, int] = field(default_factory=dict)  # how many of these by task
     recovery: Estimate | None = None  # over all tasks; None where undefined
     teachers: tuple[str, ...] = ()  # in recipe order: fixes their colours
     tasks: tuple[TaskResult, ...] = ()

@@ -36,6 +36,7 @@ def _test_inputs(workspace: Workspace) -> dict[str, Any]:
     return {
         "test": workspace.pools.fingerprint("test"),
         "scorer": workspace.scorer("evaluate"),
+        "clusters": content_key(workspace.pools.clusters),
         **(judge_inputs(workspace, compares=False) if uses_judge(workspace, "evaluate") else {}),
         "sampling": [workspace.sampling.key_fields, workspace.sampling.max_tokens],
     }
@@ -179,7 +180,7 @@ def _baseline(workspace: Workspace, watch: Watch) -> Output:
     put_prompts(workspace, workspace.pools.test)
     model = workspace.baseline
     answered = _answered(workspace, watch, "baseline", {model: workspace.pools.test})
-    found = standings(answered.scored)
+    found = standings(answered.scored, workspace.pools.clusters)
     put_standings(
         workspace.ledger,
         found,
@@ -407,7 +408,13 @@ def examined(
     asked[workspace.baseline] = asked[student] = workspace.pools.test
     answered = _answered(workspace, watch, stage, asked, again)
     margin = workspace.recipe.evaluate.within
-    return summarise(answered.scored, routed_on_test(workspace), margin=margin), answered
+    summary = summarise(
+        answered.scored,
+        routed_on_test(workspace),
+        margin=margin,
+        clusters=workspace.pools.clusters,
+    )
+    return summary, answered
 
 
 def _evaluate(workspace: Workspace, watch: Watch) -> Output:
@@ -427,6 +434,7 @@ def _evaluate(workspace: Workspace, watch: Watch) -> Output:
             task: {**asdict(found), "compared": compared_teachers(workspace)[task]}
             for task, found in summary.tasks.items()
         },
+        "clusters": _clusters_by_task(workspace),
         "overall": asdict(summary.overall),
         "recovery": asdict(summary.recovery),
         "likeness": likeness(workspace, student, answered.answers, routed),
@@ -437,6 +445,16 @@ def _evaluate(workspace: Workspace, watch: Watch) -> Output:
             workspace, watch, [student, workspace.baseline, *routed_teachers(workspace)]
         ),
     }
+
+
+def _clusters_by_task(workspace: Workspace) -> dict[str, int]:
+    """How many independent sources a task's test items have; empty where they share none."""
+    clusters = workspace.pools.clusters
+    found: dict[str, set[str]] = {}
+    for item in workspace.pools.test if clusters else []:
+        key = item.prompt.key
+        found.setdefault(str(item.task), set()).add(clusters.get(key, key))
+    return {task: len(each) for task, each in found.items()}
 
 
 def routed_teachers(workspace: Workspace) -> "list[Teacher]":
