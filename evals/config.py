@@ -172,6 +172,12 @@ class SpeedConfig(Section):
         gt=0,
         description="Rounds per model; the models take turns and the median round counts.",
     )
+    endpoint_usd: float = Field(
+        default=0.0,
+        ge=0,
+        description="What timing teachers behind an endpoint (`http`, `vllm`) may cost in all: their calls are "
+        "streamed, made anew and stand in no ledger. 0: those that charge nothing.",
+    )
     machine_usd_per_hour: float | None = Field(
         default=None,
         ge=0,

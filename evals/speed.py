@@ -3,7 +3,8 @@
 Each model runs in a child process (evals.speed_child), since the peak memory of a process never
 falls. The children load side by side, then take turns round by round, so that whatever else the
 machine does meets all of them; the median round counts. Models too large to be in memory together
-run one after the other. For servers there is `observed`: what the ledger saw of their calls.
+run one after the other. Servers are timed by evals.speed_endpoint; for those that are not there is
+`observed`: what the ledger saw of their calls.
 """
 
 import contextlib
@@ -98,6 +99,7 @@ class Speed:
     tokens: int
     rounds_s: tuple[float, ...]
     peak_gpu_mib: float | None = None
+    usd: float | None = None  # what the timing itself cost
     paces: dict[str, Pace] = field(default_factory=dict)
 
 
@@ -153,7 +155,7 @@ def measure(
                     for name, child in children.items():
                         rounds[name].append(child.run_round(level))
                         report()
-    return {name: _speed(rounds[name], spec.disk_mib) for name, spec in models.items()}
+    return {name: joined(rounds[name], spec.disk_mib) for name, spec in models.items()}
 
 
 def observed(ledger: Ledger, teacher_key: str) -> Speed | None:
@@ -209,14 +211,17 @@ def _groups(models: Mapping[str, SpeedSpec]) -> list[list[str]]:
     return [[name] for name in models]
 
 
-def _speed(rounds: Sequence[Mapping[str, Any]], disk_mib: float) -> Speed:
+def joined(
+    rounds: Sequence[Mapping[str, Any]], disk_mib: float | None, usd: float | None = None
+) -> Speed:
+    """A model's rounds, as `evals.speed_child` tells of them."""
     by_level: dict[int, list[Mapping[str, Any]]] = {}
     for found in rounds:
         by_level.setdefault(found["concurrency"], []).append(found)
     most = by_level[max(by_level)]
     seconds, last = statistics.median(found["seconds"] for found in most), rounds[-1]
     return Speed(
-        tokens_per_s=last["tokens"] / seconds,
+        tokens_per_s=_rate(most),
         peak_rss_mib=last["peak_rss_mib"],
         seconds=seconds,
         answers=last["answers"],
@@ -224,18 +229,22 @@ def _speed(rounds: Sequence[Mapping[str, Any]], disk_mib: float) -> Speed:
         tokens=last["tokens"],
         rounds_s=tuple(found["seconds"] for found in most),
         peak_gpu_mib=last["peak_gpu_mib"],
+        usd=usd,
         paces={str(level): _pace(found) for level, found in sorted(by_level.items())},
     )
 
 
 def _pace(rounds: Sequence[Mapping[str, Any]]) -> Pace:
-    seconds = statistics.median(found["seconds"] for found in rounds)
     steps = [batch for found in rounds for batch in found["steps_s"]]
     return Pace(
-        rounds[0]["tokens"] / seconds,
+        _rate(rounds),
         _latency([batch[0] for batch in steps]),
         _latency([step for batch in steps for step in batch[1:]] or [0.0]),
     )
+
+
+def _rate(rounds: Sequence[Mapping[str, Any]]) -> float:
+    return statistics.median(found["tokens"] / found["seconds"] for found in rounds)
 
 
 def _latency(seconds: Sequence[float]) -> Latency:

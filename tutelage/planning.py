@@ -395,7 +395,7 @@ class _Planner:
             "evaluate",
             requests + again,
             f"chosen teacher{twice} and runner-up on each test item; the student, here{self._general()}"
-            f"{self._judging()}",
+            f"{self._judging()}{self._timing()}",
         )
 
     def _general(self) -> str:
@@ -405,6 +405,10 @@ class _Planner:
     def _judging(self) -> str:
         calls = judge_calls(self.workspace)
         return f"; at most {calls:,} questions to judges, not counted here" if calls else ""
+
+    def _timing(self) -> str:
+        usd = self.workspace.recipe.evaluate.speed.endpoint_usd
+        return f"; at most ${usd:g} for timing servers, not counted here" if usd else ""
 
     def _asked_on_test(self) -> dict[str, list[Item]]:
         """What `evaluate` asks of each teacher: as routed, else all of the two dearest."""

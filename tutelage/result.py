@@ -132,7 +132,9 @@ def _sentence(result: dict[str, Any]) -> str:
 
 
 def _cost_line(workspace: Workspace, result: dict[str, Any]) -> str:
-    total = sum(result["cost_usd"].values())
+    total = sum(result["cost_usd"].values()) + sum(
+        at["usd"] or 0 for at in result["speed"].values()
+    )
     query = (
         "SELECT count(DISTINCT r.key) FROM request r JOIN teacher t ON r.teacher = t.id "
         "WHERE r.run = ? AND list_contains(?, t.key)"

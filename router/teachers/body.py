@@ -35,6 +35,11 @@ class Body:
             raise _unusable("broken_body", f"the answer cannot be unpacked: {error}") from error
         return b"".join(self._pieces[before:])
 
+    @property
+    def size(self) -> int:
+        """Bytes so far, unpacked."""
+        return self._size
+
     def whole(self) -> bytes:
         """The body, once all of it was fed."""
         return b"".join(self._pieces)

@@ -8,6 +8,7 @@ since whether it may be repeated is the engine's to say. TLS is checked. Every f
 import asyncio
 import socket
 import ssl
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,7 @@ from router.teachers.body import Body
 from router.teachers.errors import CallError
 
 MAX_HEADER_BYTES = 64 * 1024
+Arrival = tuple[float, int]  # when so many bytes of a body were there
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +57,17 @@ class Client:
         self._idle: list[_Connection] = []
 
     async def call(
-        self, method: str, path: str, body: bytes = b"", content_type: str = "application/json"
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        content_type: str = "application/json",
+        arrivals: list[Arrival] | None = None,
     ) -> Response:
-        """Sends one request to `path` below the base URL. Raises CallError where no response came."""
+        """Sends one request to `path` below the base URL; `arrivals` is told of each piece of the body.
+
+        Raises CallError where no response came.
+        """
         connection = await self._connection()
         about = f"Content-Type: {content_type}\r\n" if body else ""
         head = (
@@ -65,7 +75,7 @@ class Client:
             f"Content-Length: {len(body)}\r\n\r\n"
         )
         try:
-            return await connection.send(head.encode("latin-1") + body)
+            return await connection.send(head.encode("latin-1") + body, arrivals)
         finally:
             if connection.is_reusable:
                 self._idle.append(connection)
@@ -138,6 +148,7 @@ class _Connection(asyncio.Protocol):
         self._headers: dict[str, str] = {}
         self._header_bytes = 0
         self._body: Body | None = None
+        self._arrivals: list[Arrival] | None = None
         self._stays_open = True
 
     @property
@@ -150,12 +161,12 @@ class _Connection(asyncio.Protocol):
             and not self._transport.get_write_buffer_size()  # it answered before it had read all
         )
 
-    async def send(self, request: bytes) -> Response:
+    async def send(self, request: bytes, arrivals: list[Arrival] | None = None) -> Response:
         """Sends one request and waits for its response. Raises CallError."""
         assert self._transport is not None
         self._parser = httptools.HttpResponseParser(self)
         self._headers, self._header_bytes, self._body = {}, 0, None
-        self._stays_open = False
+        self._stays_open, self._arrivals = False, arrivals
         self._reply = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         return await self._reply
@@ -207,6 +218,9 @@ class _Connection(asyncio.Protocol):
             self._body.feed(data)
         except CallError as error:
             self._fail(error)
+            return
+        if self._arrivals is not None:
+            self._arrivals.append((time.perf_counter(), self._body.size))
 
     def on_message_complete(self) -> None:
         status = self._parser.get_status_code()

@@ -5,6 +5,7 @@ into one header and nowhere else.
 """
 
 import json
+import time
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ from router.teachers.allowance import allowance
 from router.teachers.batch_api import MAX_RESULT_BYTES, BatchApi
 from router.teachers.body import MAX_BODY_BYTES
 from router.teachers.config import TeacherConfig
-from router.teachers.connections import Client
+from router.teachers.connections import Arrival, Client
 from router.teachers.errors import CallError, TeacherUnavailable
 from router.teachers.prices import (
     FREE,
@@ -35,6 +36,7 @@ from router.teachers.protocol import Answer, Sampling, lacking, too_long, with_s
 from router.teachers.secrets import Secret, secret_from
 from router.teachers.server import ModelServer
 from router.teachers.statuses import status_error
+from router.teachers.streaming import Streamed, read_stream
 
 
 class HttpTeacher:
@@ -103,6 +105,29 @@ class HttpTeacher:
         answer = self._read(completions.parse(raw), raw, prompt, sampling, self._price)
         answer.allowance = allowance(response.headers)
         return answer
+
+    async def stream(self, prompt: Prompt, sampling: Sampling) -> Streamed:
+        """Asks for an answer piece by piece, for its times; what it says is dropped. Raises CallError."""
+        sent = fastjson.dumps(self._body(prompt, sampling) | self.streaming(sampling))
+        arrivals: list[Arrival] = []
+        asked_at = time.perf_counter()
+        response = await self._client.call("POST", "/chat/completions", sent, arrivals=arrivals)
+        if response.status != 200:
+            told = self._secret.strike(response.body[:2000].decode("utf-8", errors="replace"))
+            raise status_error(response.status, response.headers, told)
+        pieces_s, usage = read_stream(response.body, arrivals, asked_at)
+        counts = [
+            completions.count({"usage": usage}, f"{name}_tokens")
+            for name in ("prompt", "completion")
+        ]
+        usd = charged_usd(self._price, *counts)
+        if usd is None:
+            usd = self.worst_cost_usd(prompt, sampling)
+        return Streamed(pieces_s[0], pieces_s[-1], counts[1] or len(pieces_s), usd)
+
+    def streaming(self, sampling: Sampling) -> dict[str, Any]:
+        """What a streamed request says beyond an ordinary one."""
+        return {"stream": True, "stream_options": {"include_usage": True}}
 
     @property
     def server(self) -> ModelServer | None:

@@ -70,6 +70,10 @@ class VllmServerTeacher(HttpTeacher):
 
         return await asyncio.gather(*(one(ids, start) for ids, start in rows))
 
+    def streaming(self, sampling: Sampling) -> dict[str, Any]:
+        exactly = {"ignore_eos": True, "min_tokens": sampling.max_tokens}
+        return super().streaming(sampling) | exactly
+
     async def _foretell(self, ids: Sequence[int], k: int) -> list[Place]:
         asked = {"model": self.model, "prompt": ids, "max_tokens": 1, "prompt_logprobs": k}
         body = fastjson.dumps({**asked, "temperature": 0.0})

@@ -40,8 +40,8 @@ from tutelage.cli import app
 from tutelage.pipeline import STAGE_NAMES
 from tutelage.pools import load_pools
 from tutelage.recipe import load_recipe
-from tutelage.stages.learning import speed_of
 from tutelage.testitems import read_items
+from tutelage.timing import speed_of
 from tutelage.watch import Watch
 from tutelage.workspace import open_run
 

@@ -18,6 +18,7 @@ from tutelage.matching import distributions, likeness
 from tutelage.stages.classifying import put_prompts
 from tutelage.stages.stage import Output, Stage
 from tutelage.testitems import write_items
+from tutelage.timing import speed_of
 from tutelage.watch import Watch
 from tutelage.workspace import BASELINE_NAME, STUDENT_NAME, Workspace
 
@@ -462,35 +463,6 @@ def routed_teachers(workspace: Workspace) -> "list[Teacher]":
     routed = routed_on_test(workspace).values()
     names = sorted({name for by_key in routed for name in by_key.values()})
     return [workspace.teachers[name] for name in names]
-
-
-def speed_of(workspace: Workspace, watch: Watch, models: "list[Teacher]") -> dict[str, Any]:
-    """Speed and memory of models, measured in turns; a server's as it was seen."""
-    from evals.speed import SpeedSpec, measure, observed
-    from router.teachers.local import LocalTeacher
-
-    settings = workspace.recipe.evaluate.speed
-    if not settings.prompts:
-        return {}
-    local: dict[str, SpeedSpec] = {}
-    found: dict[str, Any] = {}
-    for model in models:
-        if isinstance(model, LocalTeacher):
-            local[model.name] = SpeedSpec.of(model)
-        elif seen := observed(workspace.ledger, model.key):
-            found[model.name] = asdict(seen)
-    items = workspace.in_seeded_order(workspace.pools.test)[: settings.prompts]
-    timed = measure(
-        local,
-        [item.prompt for item in items],
-        settings.max_tokens,
-        concurrency=settings.concurrency,
-        repeats=settings.repeats,
-        on_progress=lambda p: watch.progress(
-            p.loaded + p.rounds, p.models + p.rounds_total, "speed and memory, models in turn"
-        ),
-    )
-    return {**{name: asdict(speed) for name, speed in timed.items()}, **found}
 
 
 def _items_are_there(workspace: Workspace, output: Output) -> bool:

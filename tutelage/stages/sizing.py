@@ -8,11 +8,11 @@ from tutelage.stages.learning import (
     examined,
     has_weights,
     routed_teachers,
-    speed_of,
     train_one,
     training_inputs,
 )
 from tutelage.stages.stage import Output, Stage
+from tutelage.timing import speed_of
 from tutelage.watch import Watch
 from tutelage.workspace import STUDENT_NAME, Workspace
 
