@@ -107,9 +107,9 @@ def collect(workspace: Workspace, result: dict[str, Any]) -> ReportData:
         flow=_flow(workspace),
         mix=_mix(workspace),
         training=_training(workspace),
-        speeds=_speeds(result, costs, workspace.recipe.evaluate.speed.machine_usd_per_hour),
+        speeds=_speeds(workspace, result, costs),
         speed_note=_speed_note(workspace),
-        sizes=_sizes(workspace),
+        sizes=_sizes(workspace, costs),
         costs=costs,
         front=tuple(Choice(**choice) for choice in outputs["route"]["front"]),
         alpha=workspace.recipe.route.alpha,
@@ -352,7 +352,7 @@ def _loss_parts(log: list[dict[str, Any]], held_out: dict[str, Any]) -> tuple[Lo
     return tuple(found)
 
 
-def _sizes(workspace: Workspace) -> tuple[SizePoint, ...]:
+def _sizes(workspace: Workspace, costs: tuple[TeacherCost, ...]) -> tuple[SizePoint, ...]:
     """The students of all sizes, and the teachers that items are routed to."""
     found = workspace.outputs.get("sizes", {"students": {}, "teachers": {}, "speed": {}})
     speed = found["speed"]
@@ -360,12 +360,15 @@ def _sizes(workspace: Workspace) -> tuple[SizePoint, ...]:
         (speed[name]["tokens_per_s"] for name in found["teachers"] if name in speed), default=None
     )
 
+    usd = _usd_per_1000(workspace, speed, costs)
+
     def timed(name: str) -> dict[str, Any]:
         at = speed.get(name)
         if at is None:
             return {}
         own = {key: at[key] for key in ("tokens_per_s", "peak_rss_mib", "disk_mib")}
-        return own | {"faster": at["tokens_per_s"] / fastest if fastest else None}
+        faster = at["tokens_per_s"] / fastest if fastest else None
+        return own | {"faster": faster, "usd_per_1000": usd.get(name)}
 
     students = tuple(
         SizePoint(
@@ -386,16 +389,24 @@ def _sizes(workspace: Workspace) -> tuple[SizePoint, ...]:
     return students + teachers
 
 
-def _speeds(
-    result: dict[str, Any], costs: tuple[TeacherCost, ...], usd_per_hour: float | None
-) -> tuple[Speed, ...]:
-    """Speeds, and what 1,000 answers cost where somebody charges for them, or for the machine."""
-    own_usd = {
+def _usd_per_1000(
+    workspace: Workspace, speed: dict[str, Any], costs: tuple[TeacherCost, ...]
+) -> dict[str, float]:
+    """By model what 1,000 answers cost, where somebody charges for them or the recipe prices the machine."""
+    usd_per_hour = workspace.recipe.evaluate.speed.machine_usd_per_hour
+    own = {
         name: usd_per_hour / 3600 * 1000 * at["seconds"] / at["answers"]
-        for name, at in result["speed"].items()
+        for name, at in speed.items()
         if usd_per_hour is not None and at["peak_rss_mib"] is not None
     }
-    usd = {cost.teacher: 1000 * cost.usd / cost.requests for cost in costs if cost.usd}
+    return own | {cost.teacher: 1000 * cost.usd / cost.requests for cost in costs if cost.usd}
+
+
+def _speeds(
+    workspace: Workspace, result: dict[str, Any], costs: tuple[TeacherCost, ...]
+) -> tuple[Speed, ...]:
+    """Speeds, and what 1,000 answers cost."""
+    usd = _usd_per_1000(workspace, result["speed"], costs)
     return tuple(
         Speed(
             model=name,
@@ -403,7 +414,7 @@ def _speeds(
             tokens_per_s=at["tokens_per_s"],
             peak_rss_mib=at["peak_rss_mib"],
             disk_mib=at["disk_mib"],
-            usd_per_1000=usd.get(name, own_usd.get(name)),
+            usd_per_1000=usd.get(name),
             paces=tuple(
                 PaceAt(
                     int(level),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from tutelage.report.colours import Colours, task_names
 from tutelage.report.data import (
@@ -288,9 +289,12 @@ def front(data: ReportData) -> Front | None:
 
 @dataclass(frozen=True, slots=True)
 class SizeMark:
-    """A model as a dot with an upright interval, in per cent of the picture."""
+    """A model as a dot with an upright interval, in per cent of the picture; its name stands so many lines
+    lower, to be clear of others'."""
 
     point: SizePoint
+    value: float
+    lines: int
     x: float
     y: float
     top: float
@@ -300,35 +304,78 @@ class SizeMark:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Score against tokens per second, with ticks as (per cent, label)."""
+    """Score against something that is measured, with ticks as (per cent, label).
 
+    `path` steps along the models that none is better than in both (Pareto's front), in a box of 1,000 each way.
+    """
+
+    what: str
+    better: Literal["right", "left"]
     marks: list[SizeMark]
+    path: str
     x_ticks: list[tuple[float, str]]
     y_ticks: list[tuple[float, str]]
 
 
-def sizes(data: ReportData, colour: Colours) -> Sizes | None:
-    """The students of all sizes and their teachers; None where there is one student, or no speed."""
-    timed = [p for p in data.sizes if p.tokens_per_s is not None and math.isfinite(p.tokens_per_s)]
-    if sum(point.role == "student" for point in timed) < 2:
-        return None
-    top = max(point.tokens_per_s or 0.0 for point in timed) * 1.15
-    marks = [
-        SizeMark(
-            point,
-            share(point.tokens_per_s or 0.0, 0, top),
-            100 - share(point.score.mean),
-            100 - share(point.score.hi),
-            100 - share(point.score.lo),
-            colour.teacher(point.model) if point.role == "teacher" else "k-student",
-        )
-        for point in timed
-    ]
+MEASURED: tuple[tuple[str, str, Literal["right", "left"]], ...] = (
+    ("tokens_per_s", "tokens per second", "right"),
+    ("peak_rss_mib", "MiB of memory", "left"),
+    ("usd_per_1000", "USD per 1,000", "left"),
+)
+
+
+def sizes(data: ReportData, colour: Colours) -> list[Sizes]:
+    """The students of all sizes and their teachers, against each measure that is known of two students."""
+    found = []
+    for name, what, better in MEASURED:
+        known = [
+            (point, float(value))
+            for point in data.sizes
+            if (value := getattr(point, name)) is not None and math.isfinite(value)
+        ]
+        if sum(point.role == "student" for point, _ in known) >= 2:
+            found.append(_sizes(known, what, better, colour))
+    return found
+
+
+def _sizes(
+    known: Sequence[tuple[SizePoint, float]],
+    what: str,
+    better: Literal["right", "left"],
+    colour: Colours,
+) -> Sizes:
+    top = max(value for _, value in known) * 1.15
+    marks: list[SizeMark] = []
+    for point, value in sorted(known, key=lambda each: each[1]):
+        x, y = share(value, 0, top), 100 - share(point.score.mean)
+        near = [
+            m.lines
+            for m in marks
+            if m.point.role == "student" and x - m.x < 35 and abs(y - m.y) < 15
+        ]
+        colours = colour.teacher(point.model) if point.role == "teacher" else "k-student"
+        ends = 100 - share(point.score.hi), 100 - share(point.score.lo)
+        marks.append(SizeMark(point, value, max(near, default=-1) + 1, x, y, *ends, colours))
     return Sizes(
-        marks,
-        [(share(t, 0, top), f"{t:,.0f}") for t in ticks(top)],
+        what,
+        better,
+        sorted(marks, key=lambda mark: mark.point.role),  # teachers, whose dots are small, on top
+        _steps(marks, better),
+        [(share(t, 0, top), f"{t:,.4g}") for t in ticks(top)],
         [(100 - t, f"{t} %") for t in (0, 25, 50, 75, 100)],
     )
+
+
+def _steps(marks: Sequence[SizeMark], better: Literal["right", "left"]) -> str:
+    """From the model best on the measure to the one that scores best, by those that beat all before."""
+    sign = 1 if better == "right" else -1
+    best: list[SizeMark] = []
+    for mark in sorted(marks, key=lambda mark: (-sign * mark.x, mark.y)):
+        if not best or mark.y < best[-1].y:
+            best.append(mark)
+    first, *others = best
+    turns = [f"V{10 * mark.y:.0f}H{10 * mark.x:.0f}" for mark in others]
+    return f"M{10 * first.x:.0f} {10 * first.y:.0f}" + "".join(turns)
 
 
 def widths(values: Sequence[float | None]) -> list[float]:

@@ -280,6 +280,7 @@ class SizePoint:
     faster: float | None = None  # times the fastest teacher's tokens/s
     peak_rss_mib: float | None = None
     disk_mib: float | None = None
+    usd_per_1000: float | None = None  # per 1,000 answers
 
 
 @dataclass(frozen=True, slots=True)

@@ -312,18 +312,48 @@ def report() -> ReportData:
         ),
         sizes=(
             SizePoint(
-                "small", "student", wilson(0.62, 900), "no", 71_000, 62.0, 5400, 2.5, 598, 0.3
+                "small",
+                "student",
+                wilson(0.62, 900),
+                "no",
+                71_000,
+                62.0,
+                5400,
+                2.5,
+                598,
+                0.3,
+                0.0003,
             ),
             SizePoint(
-                "student", "student", wilson(0.97, 900), "yes", 232_000, 128.4, 2140, 1, 612, 0.9
+                "student",
+                "student",
+                wilson(0.97, 900),
+                "yes",
+                232_000,
+                128.4,
+                2140,
+                1,
+                612,
+                0.9,
+                0.0008,
             ),
             SizePoint(
-                "large", "student", wilson(0.98, 900), "yes", 770_000, 310.0, 1400, 0.65, 640, 3.0
+                "large",
+                "student",
+                wilson(0.98, 900),
+                "yes",
+                770_000,
+                310.0,
+                1400,
+                0.65,
+                640,
+                3.0,
+                0.0012,
             ),
             SizePoint(
                 "speller", "teacher", wilson(0.995, 300), None, None, None, 2122, 0.99, 611, 0.9
             ),
-            SizePoint("far", "teacher", wilson(0.9, 300)),
+            SizePoint("far", "teacher", wilson(0.9, 300), usd_per_1000=0.0021),
         ),
         speed_note="64 prompts, up to 24 tokens each, batches of 32, 2 CPU cores; "
         "medians of 3 interleaved repeats.",
