@@ -67,11 +67,12 @@ def advise(run: Path) -> Advice:
     found, changes = list(_steps(workspace)), _Changes(workspace)
     for step in found:
         changes.take(step)
-    patch = None
+    patch, path = None, workspace.folder / PATCH
     if changes.fields:
-        path = workspace.folder / PATCH
         write_atomically(path, _text(workspace, found, changes.fields).encode())
         patch = str(path)
+    else:
+        path.unlink(missing_ok=True)  # of an earlier time
     return Advice(workspace.recipe.run, found, changes.fields, patch)
 
 
