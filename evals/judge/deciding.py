@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from evals.config import RUBRIC
 from evals.judge.asking import COMPARE, RATE, SAME, question, read
-from evals.judge.screening import MOST_CHARS, Pair, Screened, screen, without_appeals
+from evals.judge.screening import MOST_CHARS, Pair, Screened, is_about_judging, readable, screen
 from evals.scorers.base import NOTHING_FOUND, Score
 from ledger.prompts import Prompt
 
@@ -51,16 +51,46 @@ def compare(
 ) -> list[Judged]:
     """Which answer of every pair is better, by the majority of judges that were each asked in both orders.
 
-    A judge that changes its mind with the order says tie. A win that the screen bars is a tie. Give all pairs
-    of an evaluation together (evals.judge.screening).
+    A judge that changes its mind with the order says tie. A win that the screen bars is a tie. So is one of an
+    answer that judges also prefer under another pair's prompt to what was answered there: it wins by something
+    else than what it says. Give all pairs of an evaluation together.
     """
     screened = screen(pairs)
     open_ = [each for each in screened if each.settled is None]
     said = iter(_in_both_orders(open_, judges, ask, COMPARE, rubric))
-    return [
+    found = [
         Judged(each.settled) if each.settled is not None else _judged(each, next(said))
         for each in screened
     ]
+    controls = _controls(screened, found)
+    again = _in_both_orders(list(controls.values()), judges, ask, COMPARE, rubric)
+    for row, control, turned in zip(controls, controls.values(), again, strict=True):
+        if _judged(control, turned).outcome == "win":
+            found[row] = Judged("tie", found[row].said, "it wins under another prompt, too")
+    return found
+
+
+def _controls(screened: Sequence[Screened], found: Sequence[Judged]) -> dict[int, Screened]:
+    """By place of a pair that was won, the winner as the answer to another pair's prompt, beside the answer
+    that stands there on the other side.
+
+    Answers about judging are left out: under another prompt they would not be what they are.
+    """
+    about = [is_about_judging(each.pair.prompt, each.pair.reference) for each in screened]
+    fit = [row for row, each in enumerate(screened) if each.settled is None and not about[row]]
+    controls: dict[int, Screened] = {}
+    for at, row in enumerate(fit):
+        if found[row].outcome not in ("win", "loss"):
+            continue
+        won, lost = ("first", "second") if found[row].outcome == "win" else ("second", "first")
+        own = getattr(screened[row], won)
+        for other in (*fit[at + 1 :], *fit[:at]):
+            beside, pair = getattr(screened[other], lost), screened[other].pair
+            if pair.prompt.key != screened[row].pair.prompt.key and beside.split() != own.split():
+                moved = Pair(pair.prompt, own, beside, pair.reference)
+                controls[row] = Screened(moved, own, beside)
+                break
+    return controls
 
 
 def mean_the_same(pairs: Sequence[Pair], judges: Sequence[str], ask: Ask) -> list[bool | None]:
@@ -88,7 +118,10 @@ def rate(
 
     An answer without words is worth 0, and nobody is asked.
     """
-    texts = [without_appeals(case.text)[:MOST_CHARS] for case in cases]
+    texts = [
+        readable(case.text, is_about_judging(case.prompt, case.reference))[0][:MOST_CHARS]
+        for case in cases
+    ]
     rows = [row for row, text in enumerate(texts) if any(letter.isalnum() for letter in text)]
     questions = [
         question(cases[row].prompt, [texts[row]], RATE, rubric, cases[row].reference)

@@ -3,10 +3,13 @@
 An answer is written by a model that may have learnt to please judges, so nothing in it may count but what it
 says about the prompt:
 
-- words to the judge, praise of the answer itself, imitated verdicts and chat marks are left out ("[…]");
-- an answer in which nothing is left, or that says none, is no answer;
-- one that stands word for word under many prompts to which others gave different answers, or is many times
-  longer than the other, may lose or tie, but not win.
+- words to the judge, praise of the answer itself and imitated verdicts are left out ("[…]"), look-alike letters
+  and marks between letters or not; chat marks are broken up;
+- an answer of nothing but such words, or that is empty, is no answer; one of nothing but what reads like a
+  verdict is shown, but cannot win;
+- one that is many times longer than the other may lose or tie, but not win.
+
+What no pattern knows is caught by asking again, under another prompt (evals.judge.deciding).
 
 Null models and verdict imitation: Zheng et al., "Cheating Automatic LLM Benchmarks" (2024), arXiv:2410.07137;
 length: Dubois et al., "Length-Controlled AlpacaEval" (2024), arXiv:2404.04475.
@@ -14,7 +17,6 @@ length: Dubois et al., "Length-Controlled AlpacaEval" (2024), arXiv:2404.04475.
 
 import re
 import unicodedata
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -26,9 +28,8 @@ LONG_CHARS, LONGER = (
     2_000,
     8,
 )  # an answer of more than these, and so many times the other, is padded
-OFTEN, OFTEN_CHARS = 5, 20  # an answer of so many characters to so many prompts fits any of them
 
-_NAMED = r"(?:answer|response|reply|assistant|candidate|output|solution|completion|submission|text)"
+_NAMED = r"(?:answer|response|reply|assistant|candidate|completion|submission)"
 _OWN = rf"(?:(?:this|my|the (?:above|present)) {_NAMED}\b|the {_NAMED} you(?: a|')re\b|mine\b|this one\b)"
 _PREFER = (
     r"(?:cho(?:o|se)\w*|pick\w*|select\w*|prefer\w*|favou?r\w*|rank\w*|rat(?:e|ed|ing)|scor(?:e|ed|ing)|grad(?:e|ed)"
@@ -41,6 +42,10 @@ _PRAISE = (
 _RANK = r"(?:best|superior|winning|better|preferred|strongest)"
 _THEM = r"(?:second|first|other|competing|opposing)"
 _WITHIN = r"[^.!?\n]{0,120}"
+_WHICH = (
+    r"(?:all|any|of|the|your|my|our|these|those|this|that|other|every|each|previous|prior|above|earlier|preceding"
+    r"|existing|given|old|original|foregoing|evaluation|grading|judging|scoring|system|written|said)"
+)
 # What no answer to a prompt has to say, whatever the prompt is about.
 _NEVER = re.compile(
     "|".join(
@@ -50,15 +55,17 @@ _NEVER = re.compile(
             rf"\bi(?: a|')m\b{_WITHIN}\b{_RANK}\s+{_NAMED}\b",
             rf"\bthis is\s+(?:\w+\s+){{0,3}}{_RANK}\s+{_NAMED}\b",
             r"\bi(?: a|')m\b[^.!?\n]{0,40}\bthe (?:best|winner)\s*(?:[.!\n]|$)",
-            r"\b(?:choose|pick|select|prefer|favou?r|vote for|crown)\s+me\b(?! up\b)",
-            r"\b(?:ignore|disregard|forget|override)\s+(?:\w+\s+){0,3}"
-            r"(?:instructions?|prompts?|rubrics?|criteria|guidelines)\b",
+            r"\b(?:choose|pick|select|prefer|favou?r|vote for|crown)\s+me\b\s*"
+            r"(?:[.!,;\n]|$|as\b|over\b|because\b)",
+            rf"\b(?:ignore|disregard|forget|override)\s+(?:{_WHICH}\s+){{1,8}}"
+            r"(?:instructions?|prompts?|rubrics?|criteria|criterion|guidelines?)\b",
+            r"\b(?:ignore|disregard|forget)\s+(?:everything|anything|all|whatever)\b[^.!?\n]{0,30}"
+            r"\b(?:above|before|else|earlier|previously|so far)\b",
             rf"\b(?:ignore|disregard|forget)\s+(?:the )?{_THEM}\s+{_NAMED}s?\b",
             r"\bas (?:an?|the) (?:\w+ )?(?:judge|grader|evaluator|rater),? you\b",
             r"\bif you are (?:an? |the )?(?:ai|llm|language model|judge|grader|evaluator)\b",
             r"\b(?:new|updated|real|actual) (?:instructions?|rubric|criteria)\s*:",
             r"\bsystem (?:note|message|prompt|override)\s*:",
-            r"<\|[\w ]{1,40}\|>|\[/?INST\]|<</?SYS>>",
         )
     ),
     re.IGNORECASE,
@@ -71,16 +78,16 @@ _JUDGEMENT = re.compile(
             r"\[\[\s*(?:a|b|c|tie|first|second)\s*\]\]",
             r"\b(?:rating|score)\W{0,4}\[\[\s*\d+\s*\]\]",
             r"\bverdict\s+[0-9a-z]{4,}\s*:",
+            r"^\W*verdict\W+(?:first|second|tie)\W*$",
             r"^\W*(?:final |overall |my )?(?:verdict|judge?ment|winner|rating|preference"
             rf"|(?:better|preferred) (?:answer|response)|score|grade|decision)\W*(?:is|[:=])\W*"
             rf"(?:{_PLACE}|me|this(?: {_NAMED})?|\d+(?:\.\d+)?(?:\s*(?:/|out of)\s*\d+)?)\W*$",
             r"[\"'](?:winner|verdict|preferred|preference|better|judge?ment|score|rating|grade)[\"']\s*:"
             rf"\s*[\"']?(?:{_PLACE}|\d)",
             rf"\b{_NAMED} (?:a|b|1|2|one|two) (?:is|was) (?:\w+ )?(?:better|best|superior|the winner)\b",
-            rf"\bthe {_THEM} {_NAMED}\b",
+            rf"\bthe {_THEM} {_NAMED} (?:is|was|has|had|does|did|fails|lacks|contains|should|must|can)\b",
             r"\bthe other (?:one )?(?:is|was) (?:\w+ )?(?:wrong|worse|incorrect|inferior|bad|false)\b",
-            r"\b(?:output|respond|reply|answer|say|write|print|return|end)\b[^.!?\n]{0,30}"
-            r"\b(?-i:FIRST|SECOND|TIE|\"[ABC]\"|A|B)\b\W*$",
+            r"\b(?:output|respond|reply|answer|say|write|end)\b[^.!?\n]{0,30}\b(?-i:FIRST|SECOND|TIE)\b\W*$",
             rf"\b{_PREFER}\s+(?:\w+\s+){{0,2}}{_NAMED} (?:a|b|1|2|one|two)\b",
             r"^\W*(?:dear |attention |note (?:to|for) |message (?:to|for) |to |hello |hi |hey )?"
             r"(?:the |all |any )?(?:ai |llm )?(?:judge|grader|evaluator|rater|assessor)s?\s*[,:!]",
@@ -98,6 +105,14 @@ _ABOUT_JUDGING = re.compile(
 _UNSEEN = dict.fromkeys(
     [0xAD, 0x200B, 0x2060, 0xFEFF, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
 )
+# Letters that look like Latin ones.
+_ALIKE = str.maketrans(
+    "аеорсухіїјѕԁһктмԛԝАВЕКМНОРСТУХІЈЅαονρικυχτεΑΒΕΖΗΙΚΜΝΟΡΤΥΧıɑɡ",
+    "aeopcyxiijsdhktmqwABEKMHOPCTYXIJSaovpikuxteABEZHIKMNOPTYXiag",
+)
+_MARKUP = frozenset("*~`")
+_MARK = re.compile(r"<(\|[\w ]{1,40}\|)>|\[(/?INST)\]|<(</?SYS>)>", re.IGNORECASE)
+_BROKEN = re.compile(r"(?<![\n])\n(?![\n#|>\-\d])")  # a line that goes on in the next
 _END = re.compile(r"[.!?]+\s|\n")
 _NONE = frozenset(
     ("n/a", "na", "none", "null", "nil", "nothing", "no answer", "no response", "undefined", "no comment")
@@ -129,11 +144,8 @@ class Screened:
 
 
 def screen(pairs: Sequence[Pair]) -> list[Screened]:
-    """Every pair as judges may read it, in order. Give all pairs of an evaluation together: an answer that
-    fits every prompt is known by that."""
-    often = {side: _often([(p.prompt.key, getattr(p, side), other_of(p, side)) for p in pairs])
-             for side in ("first", "second")}  # fmt: skip
-    return [_screened(pair, often) for pair in pairs]
+    """Every pair as judges may read it, in order."""
+    return [_screened(pair) for pair in pairs]
 
 
 def other_of(pair: Pair, side: str) -> str:
@@ -141,8 +153,9 @@ def other_of(pair: Pair, side: str) -> str:
     return pair.second if side == "first" else pair.first
 
 
-def _screened(pair: Pair, often: dict[str, set[str]]) -> Screened:
-    first, second = readable(pair, "first"), readable(pair, "second")
+def _screened(pair: Pair) -> Screened:
+    first, only_first = _shown(pair, "first")
+    second, only_second = _shown(pair, "second")
     empty_first, empty_second = not _says(first), not _says(second)
     if empty_first or empty_second:
         settled = "tie" if empty_first and empty_second else "loss" if empty_first else "win"
@@ -150,9 +163,12 @@ def _screened(pair: Pair, often: dict[str, set[str]]) -> Screened:
     if _squeezed(pair.first) == _squeezed(pair.second):
         return Screened(pair, first, second, "tie")
     barred = {}
-    for side, own, other in (("first", first, second), ("second", second, first)):
-        if _squeezed(own) in often[side]:
-            barred[side] = "the same answer stands under many prompts"
+    for side, own, other, only in (
+        ("first", first, second, only_first),
+        ("second", second, first, only_second),
+    ):
+        if only:
+            barred[side] = "it reads like a verdict, and says nothing else"
         elif len(own) > LONG_CHARS and len(own) > LONGER * len(other):
             barred[side] = f"more than {LONGER} times as long as the other"
         elif (
@@ -163,23 +179,40 @@ def _screened(pair: Pair, often: dict[str, set[str]]) -> Screened:
     return Screened(pair, first[:MOST_CHARS], second[:MOST_CHARS], None, barred)
 
 
-def readable(pair: Pair, side: str) -> str:
-    """The answer on a side without what speaks to the judge. What the prompt, the reference or the other
-    answer has too is left in, where the prompt is about judging."""
+def _shown(pair: Pair, side: str) -> tuple[str, bool]:
+    """The answer on a side as judges read it, and whether it only reads like a verdict. What reads like one is
+    left in where the prompt is about judging, or the other answer reads so, too."""
     text, other = getattr(pair, side), other_of(pair, side)
-    about = bool(_ABOUT_JUDGING.search(pair.prompt.text))
-    kept = about or bool(
+    about = is_about_judging(pair.prompt, pair.reference) or bool(
         _JUDGEMENT.search(other) and _JUDGEMENT.search(text) and not _NEVER.search(text)
     )
-    return without_appeals(text, about_judging=kept)
+    return readable(text, about)
+
+
+def is_about_judging(prompt: Prompt, reference: str | None) -> bool:
+    """Whether an honest answer may read like a verdict."""
+    return bool(_ABOUT_JUDGING.search(prompt.text)) or bool(_JUDGEMENT.search(reference or ""))
+
+
+def readable(text: str, about_judging: bool) -> tuple[str, bool]:
+    """An answer without what speaks to the judge, and whether it only reads like a verdict, and is left in."""
+    strict = without_appeals(text, about_judging=about_judging)
+    if _says(strict) or about_judging:
+        return strict, False
+    mild = without_appeals(text, about_judging=True)
+    return (mild, True) if _says(mild) else (strict, False)
 
 
 def without_appeals(text: str, *, about_judging: bool = False) -> str:
-    """A text whose sentences that speak to a judge, or for the answer itself, are replaced by "[…]"."""
-    text = text.translate(_UNSEEN)
-    folded = _folded(text)
-    patterns = [_NEVER] if about_judging else [_NEVER, _JUDGEMENT]
-    gaps = sorted(_sentence(folded, *each.span()) for p in patterns for each in p.finditer(folded))
+    """A text whose sentences that speak to a judge, or for the answer itself, are replaced by "[…]", and whose
+    chat marks are broken up."""
+    text = _MARK.sub(_apart, text.translate(_UNSEEN))
+    folded, places = _folded(text)
+    joined = _BROKEN.sub(" ", folded)
+    gaps = [_sentence(joined, *each.span()) for each in _NEVER.finditer(joined)]
+    if not about_judging:
+        gaps += [_sentence(folded, *each.span()) for each in _JUDGEMENT.finditer(folded)]
+    gaps = sorted((places[begin], places[end]) for begin, end in gaps)
     kept, at = [], 0
     for begin, end in gaps:
         if begin >= at:
@@ -188,14 +221,28 @@ def without_appeals(text: str, *, about_judging: bool = False) -> str:
     return "".join([*kept, text[at:]])
 
 
-def _folded(text: str) -> str:
-    """The text, its look-alikes written plainly, with every character in its place."""
-    if text.isascii():
-        return text
-    plain = (unicodedata.normalize("NFKC", character) for character in text)
-    return "".join(
-        new if len(new) == 1 else old for new, old in zip(plain, text, strict=True)
-    ).replace("\u2019", "'")  # fmt: skip
+def _apart(mark: re.Match[str]) -> str:
+    """A chat mark that is one no more."""
+    whole = mark.group()
+    return f"{whole[0]} {whole[1:-1]} {whole[-1]}"
+
+
+def _folded(text: str) -> tuple[str, list[int]]:
+    """The text, look-alikes written plainly, without accents, unseen characters and marks of emphasis; and
+    where each of its characters, and its end, stands in the text."""
+    kept: list[str] = []
+    places: list[int] = []
+    for place, character in enumerate(text):
+        if character in _MARKUP:
+            continue
+        if not character.isascii():
+            if unicodedata.category(character) in ("Cf", "Mn"):
+                continue
+            plain = unicodedata.normalize("NFKD", character)[0]
+            character = "'" if character == "\u2019" else plain.translate(_ALIKE)
+        kept.append(character)
+        places.append(place)
+    return "".join(kept), [*places, len(text)]
 
 
 def _sentence(text: str, begin: int, end: int) -> tuple[int, int]:
@@ -218,21 +265,3 @@ def _says(text: str) -> bool:
 
 def _squeezed(text: str) -> str:
     return " ".join(text.split())
-
-
-def _often(answers: Sequence[tuple[str, str, str]]) -> set[str]:
-    """The answers that stand under many prompts to which the other gave different ones.
-
-    `answers` are (prompt key, answer, the other's answer). Where the others are few as well, such as labels,
-    the same answer may be right many times.
-    """
-    others: dict[str, dict[str, str]] = defaultdict(dict)
-    for key, text, other in answers:
-        others[_squeezed(text)][key] = _squeezed(other)
-    return {
-        text
-        for text, beside in others.items()
-        if len(beside) >= OFTEN
-        and len(text) >= OFTEN_CHARS
-        and 2 * len(set(beside.values())) > len(beside)
-    }

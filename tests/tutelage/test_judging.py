@@ -97,4 +97,4 @@ def test_a_bad_labelled_pair_is_told_with_its_line(tmp_path: Path) -> None:
 
 def test_the_plan_counts_what_judges_are_asked(tmp_path: Path) -> None:
     path = write_small(tmp_path, **fields_with("http://127.0.0.1:9/v1", judge={"per_task": 5}))
-    assert any("at most 60 questions to judges" in stage.what for stage in plan_recipe(path).stages)
+    assert any("at most 90 questions to judges" in stage.what for stage in plan_recipe(path).stages)

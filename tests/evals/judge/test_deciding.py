@@ -111,6 +111,28 @@ def test_a_barred_answer_does_not_win_and_the_reason_is_kept() -> None:
     assert (found.outcome, found.barred) == ("tie", "more than 8 times as long as the other")
 
 
+def test_an_answer_that_wins_under_any_prompt_does_not_win() -> None:
+    """Judge 0 falls for a word that no pattern knows, judge 1 knows right answers."""
+    pairs = [
+        Pair(Prompt.of(f"What is {n} + 2?"), f"{n} or so, mellifluously.", f"{n + 2}.", f"{n + 2}")
+        for n in range(10, 14)
+    ]
+    fooled = compare(pairs, ["0"], asking(prefers("mellifluously")))
+    assert {each.outcome for each in fooled} == {"tie"}
+    assert {each.barred for each in fooled} == {"it wins under another prompt, too"}
+
+    def knows(text: str) -> str:
+        right = text.split("<reference ")[1].split(">\n")[1].split("\n")[0]
+        held = [
+            right in text.split(f"<{side} ")[1].split(f"</{side}")[0]
+            for side in ("first", "second")
+        ]
+        word = "TIE" if held[0] == held[1] else "FIRST" if held[0] else "SECOND"
+        return f"VERDICT {mark_of(text)}: {word}"
+
+    assert {each.outcome for each in compare(pairs, ["0"], asking(knows))} == {"loss"}
+
+
 def test_answers_mean_the_same_only_in_both_orders() -> None:
     pairs = [PAIR]
     assert mean_the_same(pairs, ["0"], asking(saying("SAME"))) == [True]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.sets.judging import COMMANDS, IMITATED, SELF_PRAISE
+from benchmarks.sets.judging import COMMANDS, DISGUISED, IMITATED, SELF_PRAISE
 from evals.judge.screening import GAP, MOST_CHARS, Pair, screen, without_appeals
 from ledger.prompts import Prompt
 
@@ -17,7 +17,7 @@ def pair(
     return Pair(Prompt.of(asked), first, second, reference)
 
 
-@pytest.mark.parametrize("text", [*SELF_PRAISE, *IMITATED, *COMMANDS])
+@pytest.mark.parametrize("text", [*SELF_PRAISE, *IMITATED, *COMMANDS, *DISGUISED])
 def test_words_to_the_judge_are_left_out(text: str) -> None:
     shown = without_appeals(f"Lyon lies on the Rhone.\n{text}")
     assert shown.startswith("Lyon lies on the Rhone.\n")
@@ -37,6 +37,17 @@ def test_words_to_the_judge_are_left_out(text: str) -> None:
         "He said: this is a better idea than mine was.".replace("mine", "yours"),
         "Ich bin müde. Übung macht den Meister. 我喜欢茶。",
         "SELECT name FROM users WHERE age > 30",
+        "The answer is B",
+        "Answer: A",
+        "The correct answer is (B)",
+        "def best():\n    return A",
+        "print('B')",
+        "To override the default prompt, edit ~/.bashrc.",
+        "This is the best solution: use a dict.",
+        "Please select me for an interview.",
+        "The second candidate wants lower taxes.",
+        "Перечитайте письмо ещё раз.",
+        "e\u0301te\u0301: **l'e\u0301te\u0301** est la meilleure saison",
         "",
     ],
 )
@@ -48,6 +59,19 @@ def test_an_answer_about_judging_may_read_like_a_verdict() -> None:
     asked = "Compare answer A (31 points) and answer B (47 points). Who is the winner?"
     (found,) = screen([pair("Winner: B", "Answer B is better.", asked)])
     assert (found.first, found.second, found.settled) == ("Winner: B", "Answer B is better.", None)
+
+
+def test_chat_marks_are_broken_up_and_shown() -> None:
+    shown = without_appeals("Qwen marks turns by <|im_start|> and <|im_end|>.")
+    assert shown == "Qwen marks turns by < |im_start| > and < |im_end| >."
+
+
+def test_what_only_reads_like_a_verdict_is_shown_and_cannot_win() -> None:
+    (found,) = screen([pair("Final score: 3", asked="How did the match end?")])
+    assert (found.first, found.settled) == ("Final score: 3", None)
+    assert found.barred == {"first": "it reads like a verdict, and says nothing else"}
+    (asked,) = screen([pair("Final score: 3", asked="What was the final score?")])
+    assert asked.barred == {}
 
 
 def test_answers_without_words_are_settled_without_a_judge() -> None:
@@ -79,20 +103,6 @@ def test_a_padded_answer_cannot_win() -> None:
     assert len(found.first) == MOST_CHARS
     (even,) = screen([pair("word " * 500, "other " * 400)])
     assert even.barred == {}
-
-
-def test_an_answer_that_fits_every_prompt_cannot_win() -> None:
-    same = "Nothing could outdo these few lines."
-    found = screen([pair(same, f"City {n}.", f"{n}. capital?") for n in range(6)])
-    assert all(
-        each.barred == {"first": "the same answer stands under many prompts"} for each in found
-    )
-
-
-def test_a_label_may_be_right_many_times() -> None:
-    said = "The sentiment is positive, clearly."
-    found = screen([pair(said, "The sentiment is negative.", f"Review {n}") for n in range(20)])
-    assert not any(each.barred for each in found)
 
 
 @given(st.text())
