@@ -4,7 +4,6 @@ further_items(student, teacher, margin=0.05)     # -> 140, behind "not enough da
 """
 
 from collections.abc import Sequence
-from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,15 +45,15 @@ def further_items(
     if mean <= 0:
         return None
     quantile = float(norm.ppf(power + SPARE))
-    worth = design_effect(seen.tolist(), clusters, confidence)
 
     def does(number: int) -> bool:
-        further = _tilted(values, weights, mean - quantile * spread / number**0.5)
+        share = 1 / design_effect(seen.tolist(), clusters, confidence, number)
+        further = _tilted(values, weights, mean - quantile * spread / (number * share) ** 0.5)
         if further is None:
             return False
         return surely_above(
             np.concatenate([seen, values]),
-            np.concatenate([np.full(len(seen), 1 / worth), number * further]),
+            np.concatenate([np.full(len(seen), share), number * share * further]),
             -keep,
             confidence,
         )
@@ -68,7 +67,7 @@ def further_items(
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if does(middle) else (middle, high)
-    return ceil(high * worth)
+    return high
 
 
 def _exchanged(

@@ -18,6 +18,9 @@ Scores = tuple[Sequence[float], Sequence[float], Sequence[float]]  # student, te
 # Items on which student and teacher differ, one each way, that count for the variance beside those seen: a few
 # items on which all agree do not show that there is no other.
 UNSEEN = np.array([[1.0, 0.0], [0.0, 1.0]])
+ALL_THREE = np.array(
+    [[1.0, 1.0], [0.0, 0.0]]
+)  # and on which the baseline does, where all items are alike
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,8 @@ def _gains(scores: Scores, clusters: Clusters) -> _Gains:
     if units < n:
         places = np.unique(np.asarray(clusters), return_inverse=True)[1]
         gaps = np.stack([np.bincount(places, column) for column in gaps.T], axis=1)
-    gaps = np.concatenate([gaps, (UNSEEN - UNSEEN.mean(axis=0)) * n / units])
+    unseen = UNSEEN if gaps.any() else np.concatenate([UNSEEN, ALL_THREE])
+    gaps = np.concatenate([gaps, (unseen - unseen.mean(axis=0)) * n / units])
     return _Gains(means, gaps.T @ gaps * units / (units - 1) / n**2, n, units)
 
 

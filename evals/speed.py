@@ -75,11 +75,12 @@ class Latency:
 @dataclass(frozen=True, slots=True)
 class Pace:
     """A model answering so many prompts side by side: tokens a second of the median round, the seconds until
-    an answer's first token and between any two tokens after it, over all rounds."""
+    an answer's first token and between any two tokens after it, over all rounds; None where no answer came in
+    several pieces."""
 
     tokens_per_s: float
     first_token: Latency
-    per_token: Latency
+    per_token: Latency | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,10 +237,11 @@ def joined(
 
 def _pace(rounds: Sequence[Mapping[str, Any]]) -> Pace:
     steps = [batch for found in rounds for batch in found["steps_s"]]
+    further = [step for batch in steps for step in batch[1:]]
     return Pace(
         _rate(rounds),
         _latency([batch[0] for batch in steps]),
-        _latency([step for batch in steps for step in batch[1:]] or [0.0]),
+        _latency(further) if further else None,
     )
 
 

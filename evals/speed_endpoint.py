@@ -83,20 +83,22 @@ class _Timing:
     ) -> dict[str, Speed]:
         turns = [0, *list(self.levels) * repeats]  # 0: the first call, which may wake a server
         done, of = 0, len(turns) * len(self.teachers)
-        for level in turns:
-            for name in list(self.rounds):
-                try:
-                    await self._turn(self.teachers[name], level)
-                except (TeacherError, TimeoutError) as error:
-                    del self.rounds[name]
-                    on_failure(name, str(error) or f"a call took longer than {DEADLINE_S:.0f} s")
-                done += 1
-                if on_progress:
-                    on_progress(SpeedProgress(0, 0, done, of))
-        for teacher in self.teachers.values():
-            await teacher.close()
-            if teacher.server is not None:
-                teacher.server.stop()
+        try:
+            for level in turns:
+                for name in list(self.rounds):
+                    try:
+                        await self._turn(self.teachers[name], level)
+                    except (TeacherError, TimeoutError) as error:
+                        del self.rounds[name]
+                        on_failure(name, str(error) or f"a call took over {DEADLINE_S:.0f} s")
+                    done += 1
+                    if on_progress:
+                        on_progress(SpeedProgress(0, 0, done, of))
+        finally:
+            for teacher in self.teachers.values():
+                await teacher.close()
+                if teacher.server is not None:
+                    teacher.server.stop()
         return {name: joined(rounds, None, self.usd[name]) for name, rounds in self.rounds.items()}
 
     async def _turn(self, teacher: HttpTeacher, level: int) -> None:

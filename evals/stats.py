@@ -5,6 +5,7 @@ Every interval has width when all items agree. Where items share a source (a pas
 worth. scipy is imported when a figure is asked for.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -57,9 +58,13 @@ class PairedTest:
         return self.differs and self.worse > self.better
 
 
-def design_effect(scores: Sequence[float], clusters: Clusters, level: float) -> float:
+def design_effect(
+    scores: Sequence[float], clusters: Clusters, level: float, further: float = 0
+) -> float:
     """How many clustered items are worth one independent one, for a bound at that level (0.95 one-sided, 0.975
-    for a two-sided interval of 95 %); 1 where no two share a cluster.
+    for a two-sided interval of 95 %); 1 where no two share a cluster, infinite where all share one.
+
+    With so many `further` items in clusters like those seen, as far as is known.
 
     1 + (size - 1) x ICC (Kish, Survey Sampling, 1965), with the size that an item's cluster has on average and
     the intraclass correlation by analysis of variance, to whose mean square between clusters UNSEEN_CLUSTERS
@@ -73,16 +78,19 @@ def design_effect(scores: Sequence[float], clusters: Clusters, level: float) -> 
     places = np.unique(np.asarray(clusters), return_inverse=True)[1]
     values, sizes = np.asarray(scores, np.float64), np.bincount(places)
     n, count = len(values), len(sizes)
-    if count < 2:
-        return float(n)
+    then = count + further * count / n  # clusters
+    if then <= 1:
+        return math.inf
+    few = float((t.ppf(level, then - 1) / norm.ppf(level)) ** 2)
     size = float((sizes**2).sum() / n)
+    if count < 2:
+        return size * few
     shared = (n - size) / (count - 1)  # the size that the mean squares are weighed with
     means = np.bincount(places, values) / sizes
     between = float((sizes * (means - values.mean()) ** 2).sum()) + UNSEEN_CLUSTERS * shared
     between /= count - 1
     inside = float(((values - means[places]) ** 2).sum()) / (n - count)
     alike = max(0.0, (between - inside) / (between + (shared - 1) * inside))
-    few = float((t.ppf(level, count - 1) / norm.ppf(level)) ** 2)
     return (1 + (size - 1) * alike) * few
 
 
@@ -111,7 +119,10 @@ def mean_interval(
 
     values, counts = _distinct(np.round(scores, 9))
     items, level = len(scores), 0.5 + confidence / 2
-    counts /= design_effect(scores, clusters, level)
+    effect = design_effect(scores, clusters, level)
+    if math.isinf(effect):
+        return Interval(float(np.mean(scores)), 0.0, 1.0, items)
+    counts /= effect
     if values.size == 0 or np.isin(values, (0.0, 1.0)).all():
         return replace(wilson(float(values @ counts), float(counts.sum()), confidence), n=items)
     n, mean, z = counts.sum(), float(values @ counts / counts.sum()), norm.ppf(level)
@@ -179,6 +190,7 @@ def paired_test(
     gaps = np.asarray(first, np.float64) - np.asarray(second, np.float64)
     better, worse = int((gaps > 0).sum()), int((gaps < 0).sum())
     binary = bool(np.isin([*first, *second], (0.0, 1.0)).all())
+    same = len(gaps) - better - worse
     shared = clusters is not None and len(set(clusters)) < len(clusters)
     if shared:
         gaps = np.round(
@@ -186,7 +198,6 @@ def paired_test(
         )
         binary = False
     p_value = _mcnemar(better, worse) if binary else _permutation(gaps[gaps != 0])
-    same = len(gaps) - better - worse
     return PairedTest(better, worse, same, p_value, p_value, "McNemar" if binary else "permutation")
 
 

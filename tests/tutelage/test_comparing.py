@@ -1,5 +1,6 @@
 """compare and gate: on the items of two runs, one of which is planted to be worse."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def items(
 
     return [
         ExaminedItem(
-            f"{prefix}{number}", "sums", "1 + 1", "2", "adder", shares(number),
+            f"{prefix}{number}", "sums", "1 + 1", "2", "adder", "exact", shares(number),
             given("student", number), given("teacher", number), given("baseline", number),
         )
         for number in range(N)
@@ -102,6 +103,9 @@ def test_recovery_that_is_undefined_fails(runs: dict[str, list[ExaminedItem]]) -
         ("within=120%", "below 100%"),
         ("regress=5%", "a number of tasks"),
         ("regress=0.5", "a number of tasks"),
+        ("recovered=90", "90% or a part of 1"),
+        ("within=5%,within=50%", "names within twice"),
+        ("within=٥%", "conditions are"),
     ],
 )
 def test_conditions_that_are_none_are_told(
@@ -138,6 +142,15 @@ def test_a_page_shows_scores_tests_and_what_got_worse(
     assert "<script" not in page
     same = comparison_sentence(compare_runs([Path("a"), Path("a")]))
     assert same == "The student of a is as good as that of a on every task, within noise."
+
+
+def test_an_item_with_another_reference_is_another_item(
+    runs: dict[str, list[ExaminedItem]],
+) -> None:
+    runs["a"] = items(N)
+    runs["b"] = [replace(item, reference="3") for item in items(N)[:20]] + items(N)[20:]
+    found = compare_runs([Path("a"), Path("b")])
+    assert (found.tasks[0].items, found.alone) == (N - 20, {"a": 20, "b": 20})
 
 
 def test_runs_without_a_common_item_cannot_be_compared(runs: dict[str, list[ExaminedItem]]) -> None:

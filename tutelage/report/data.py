@@ -290,7 +290,7 @@ class PaceAt:
     concurrency: int
     tokens_per_s: float
     first_token: tuple[float, float, float]
-    per_token: tuple[float, float, float]
+    per_token: tuple[float, float, float] | None
 
 
 @dataclass(frozen=True, slots=True)

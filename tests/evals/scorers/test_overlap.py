@@ -7,6 +7,7 @@ import pytest
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu import sentence_bleu, sentence_chrf
 
+from evals.overlap import rouge_l
 from evals.scorers import BadScorer, Score, score
 from evals.scorers.base import NOTHING_FOUND
 from router.embedding import load_embedder
@@ -33,6 +34,21 @@ def test_chrf_is_sacrebleus() -> None:
     assert score("chrf", ANSWER, REFERENCE, {}).value == pytest.approx(
         sentence_chrf(ANSWER, [REFERENCE]).score / 100
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "reference", "expected"),
+    [
+        ("Привет, мир", "привет мир", 1.0),
+        ("большая серая кошка", "большая кошка", 0.8),
+        ("我喜欢茶", "我喜欢咖啡", 2 * 3 / 9),
+        ("!!!", "!!!", 1.0),
+        ("!!!", "???", 0.0),
+        ("", "", 1.0),
+    ],
+)
+def test_rouge_l_of_any_script_by_hand(text: str, reference: str, expected: float) -> None:
+    assert rouge_l(text, [reference]) == pytest.approx(expected)
 
 
 def test_rouge_l_worked_example() -> None:
