@@ -1,4 +1,4 @@
-"""Scorers over the text itself: `exact` and `regex`."""
+"""Scorers over the text itself, without the thinking before it: `exact` and `regex`."""
 
 import unicodedata
 from collections.abc import Mapping
@@ -7,14 +7,21 @@ from typing import Any
 # Unlike the standard library's `re`, it can be stopped: a recipe's pattern meets any text at all.
 import regex as re_  # type: ignore[import-untyped]
 
-from evals.scorers.base import NOTHING_FOUND, BadScorer, Score, correct, needed_reference
+from evals.scorers.base import (
+    NOTHING_FOUND,
+    BadScorer,
+    Score,
+    correct,
+    final_part,
+    needed_reference,
+)
 
 PATIENCE_S = 2.0
 
 
 def exact(answer: str, reference: str | None, meta: Mapping[str, Any]) -> Score:
     """The same text, but for blanks around it and Unicode's form; an empty one is nothing."""
-    text = _tidy(answer)
+    text = _tidy(final_part(answer))
     return correct(text == _tidy(needed_reference("exact", reference))) if text else NOTHING_FOUND
 
 
@@ -23,7 +30,7 @@ def regex(answer: str, reference: str | None, meta: Mapping[str, Any]) -> Score:
 
     Without it the reference is itself a pattern, which must match somewhere in the answer.
     """
-    wanted = needed_reference("regex", reference)
+    wanted, answer = needed_reference("regex", reference), final_part(answer)
     if "pattern" not in meta:
         return correct(bool(_matches(wanted, answer))) if answer.strip() else NOTHING_FOUND
     found = _matches(meta["pattern"], answer)

@@ -22,6 +22,9 @@ RIGHT, WRONG, NOTHING = Score(1.0, True), Score(0.0, True), Score(0.0, False)
         ("", "abc", NOTHING),
         (" \n ", "abc", NOTHING),
         ("\ud800", "abc", WRONG),
+        ("<think>hm</think>\n42", "42", RIGHT),
+        ("<think>42</think>\n41", "42", WRONG),
+        ("<think>42</think>\n", "42", NOTHING),
     ],
 )
 def test_exact(answer: str, reference: str, expected: Score) -> None:
@@ -38,6 +41,11 @@ def test_exact(answer: str, reference: str, expected: Score) -> None:
         ("Answer: 7\nAnswer: 9", "7", r"Answer: (\d+)", WRONG),
         ("seven", "7", r"Answer: (\d+)", NOTHING),
         ("#yes#", "#yes#", r"#\w+#", RIGHT),
+        ("<think>maybe 42</think>41", "42", None, WRONG),
+        ("<think>maybe 41</think>42", "^42$", None, RIGHT),
+        ("<think>42</think> ", "42", None, NOTHING),
+        ("Answer: 7</think>Answer: 9", "9", r"Answer: (\d+)", RIGHT),
+        ("<think>Answer: 7</think>seven", "7", r"Answer: (\d+)", NOTHING),
         ("x", "x", r"x(y)?", NOTHING),  # the group took no part in the match
     ],
 )
