@@ -51,7 +51,11 @@ class Advice:
         """For the terminal."""
         if not self.steps:
             return [f"{self.run}: every task is within the margin; nothing stands out."]
-        lines = [f"{visible(step.task)}: {step.what}\n  since {step.why}" for step in self.steps]
+        lines = [
+            line
+            for step in self.steps
+            for line in (f"{step.task}: {step.what}", f"  since {step.why}")
+        ]
         if self.patch:
             lines += [
                 "",
@@ -92,7 +96,8 @@ def _steps(workspace: Workspace) -> Iterator[Step]:
                 f"{student['n']:,} are too few to say whether the student is within the margin",
                 student["n"] + further,
             )
-        if verdict["decision"] == "no" or PairedTest(**found["against_teacher"]).is_worse:
+        worse = PairedTest(**found["against_teacher"]).is_worse
+        if verdict["decision"] == "no" or (worse and verdict["decision"] != "yes"):
             yield Step(
                 task,
                 "share",

@@ -223,6 +223,8 @@ def test_what_to_do_next_is_a_patch_with_reasons(home: Path, result: dict) -> No
     advice = advise(Path("runs/small"))
     behind = {step.task for step in advice.steps if "larger share" in step.what}
     assert behind >= {task for task, found in result["tasks"].items() if found["verdict"] == "no"}
+    assert not behind & {t for t, found in result["tasks"].items() if found["verdict"] == "yes"}
+    assert not any("\n" in line for line in advice.lines())
     assert advice.patch is not None
     patch = yaml.safe_load(Path(advice.patch).read_text())
     assert patch == advice.changes
