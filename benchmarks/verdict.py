@@ -339,13 +339,14 @@ def main() -> None:
     print("\nscorer        s for 10,000   the library's own")
     for name, (own, its) in took.items():
         print(f"{name:12} {own:13.2f}   {'' if its is None else f'{its:.2f}'}")
+    shares = {
+        name: [round(each["mean"], 4), round(each["least"], 4)] for name, each in covered.items()
+    }
     print(
         json.dumps(
             {
-                "coverage": {
-                    name: [round(each["mean"], 4), round(each["least"], 4)]
-                    for name, each in covered.items()
-                },
+                "coverage": {n: each for n, each in shares.items() if "clustered" not in n},
+                "clustered": {n: each for n, each in shares.items() if "clustered" in n},
                 "false_yes": round(max(wrong), 4),
                 "power_n": round(min(power), 4),
                 "power_n_mean": round(float(np.mean(power)), 4),
