@@ -49,10 +49,11 @@ NEEDS = {
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skips, saying why, what this machine cannot run."""
-    browsers = ("chromium", "chromium-browser", "google-chrome")
+    from tests.tutelage.report.browser import CHROMIUM, LACKING
+
     lacks = {name: why for name, (program, why) in NEEDS.items() if not shutil.which(program)}
-    if not any(map(shutil.which, browsers)):
-        lacks["browser"] = "no Chromium here: apt-get install chromium"
+    if CHROMIUM is None:
+        lacks["browser"] = LACKING
     for item in items:
         for name, why in lacks.items():
             if item.get_closest_marker(name):

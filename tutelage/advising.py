@@ -97,7 +97,7 @@ def _steps(workspace: Workspace) -> Iterator[Step]:
                 student["n"] + further,
             )
         worse = PairedTest(**found["against_teacher"]).is_worse
-        if verdict["decision"] == "no" or (worse and verdict["decision"] != "yes"):
+        if verdict["decision"] == "no" or (worse and verdict["decision"] == "not enough data"):
             yield Step(
                 task,
                 "share",

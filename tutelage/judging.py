@@ -91,10 +91,8 @@ def judge_calls(workspace: Workspace) -> int:
     items = Counter(item.task for item in workspace.pools.test)
     pairs = sum(min(count, config.per_task) for count in items.values())
     labelled = len(_labelled(workspace)) if workspace.judges else 0
-    better = 2 * (
-        "better" in config.asks
-    )  # a pair that was won is asked about under another prompt, too
-    asks = better + ("same" in config.asks)
+    # A pair that was won is asked about under another prompt, too.
+    asks = 2 * ("better" in config.asks) + ("same" in config.asks)
     return 2 * len(workspace.judges) * (pairs * asks + 2 * labelled)
 
 

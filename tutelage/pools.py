@@ -26,9 +26,7 @@ class Pools:
     tasks: list[str]  # sorted; none where they are yet to be discovered
     skipped: Skipped = field(default_factory=Skipped)
     general: list[Item] = field(default_factory=list)  # of `evaluate.general`; tasks of their own
-    clusters: dict[str, str] = field(
-        default_factory=dict
-    )  # of test items, by prompt key: what they share
+    clusters: dict[str, str] = field(default_factory=dict)  # what test items share, by prompt key
 
     def labelled(self, tasks: Sequence[str], task_of: Mapping[str, str]) -> "Pools":
         """The same with `tasks`, and the task (by prompt key) of each probe and test item that has none."""

@@ -6,15 +6,12 @@ import pytest
 
 from tests.faults.all_rows import ROWS
 from tests.faults.suite import Row
-from tests.tutelage.report.browser import CHROMIUM, LACKING
 
 
 def marks(row: Row) -> list[pytest.MarkDecorator]:
     """How a row is chosen and left out."""
-    slow = [pytest.mark.slow] if row.slow else []
-    if not row.browser:
-        return slow
-    return [*slow, pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason=LACKING)]
+    wanted = [(pytest.mark.slow, row.slow), (pytest.mark.browser, row.browser)]
+    return [mark for mark, applies in wanted if applies]
 
 
 PARAMS = [

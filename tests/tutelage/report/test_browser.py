@@ -11,14 +11,11 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.tutelage.report import hostile, sample
-from tests.tutelage.report.browser import CHROMIUM, LACKING, launched
+from tests.tutelage.report.browser import launched
 from tutelage.report.data import ReportData
 from tutelage.report.page import render
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason=LACKING),
-]
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
