@@ -131,6 +131,7 @@ BY_TEXT = [
 
 @pytest.mark.parametrize(("answer", "letter"), CHOSEN)
 def test_the_choice_is_found(answer: str, letter: str) -> None:
+    """Source: worked by hand; each row is how people and models say which letter they take."""
     for reference in "ABCD":
         found = score("choice", answer, reference, {"choices": TEXTS})
         assert found == Score(float(reference == letter), True)
@@ -138,6 +139,7 @@ def test_the_choice_is_found(answer: str, letter: str) -> None:
 
 @pytest.mark.parametrize("answer", UNCLEAR)
 def test_no_single_choice_is_counted_apart(answer: str) -> None:
+    """Source: worked by hand."""
     assert score("choice", answer, "A", {"choices": TEXTS}) == Score(0.0, False)
 
 

@@ -33,6 +33,7 @@ SCHEMA = {
     ],
 )
 def test_json_schema(answer: str, expected: Score) -> None:
+    """Source: worked by hand, by JSON Schema 2020-12; the validator is the `jsonschema` package's."""
     assert score("json_schema", answer, None, {"schema": SCHEMA}) == expected
     assert score("json_schema", answer, json.dumps(SCHEMA), {}) == expected
 
@@ -100,6 +101,7 @@ TRIANGLE = json.dumps([{"triangle_area": {"base": [10], "height": [5], "unit": [
     ],
 )
 def test_tool_calls(answer: str, expected: Score) -> None:
+    """Source: worked by hand, by the rules of the Berkeley Function Calling Leaderboard for simple calls."""
     assert score("tool_calls", answer, TRIANGLE, {}) == expected
 
 

@@ -28,6 +28,7 @@ RIGHT, WRONG, NOTHING = Score(1.0, True), Score(0.0, True), Score(0.0, False)
     ],
 )
 def test_exact(answer: str, reference: str, expected: Score) -> None:
+    """Source: worked by hand."""
     assert score("exact", answer, reference, {}) == expected
 
 
@@ -50,6 +51,7 @@ def test_exact(answer: str, reference: str, expected: Score) -> None:
     ],
 )
 def test_regex(answer: str, reference: str, pattern: str | None, expected: Score) -> None:
+    """Source: worked by hand, by the syntax of the `regex` package."""
     meta = {} if pattern is None else {"pattern": pattern}
     assert score("regex", answer, reference, meta) == expected
 
