@@ -2,13 +2,17 @@
 
     python -m benchmarks.claim --folder runs/claim --picture docs/claim.svg
 
-The quickstart four times a seed, with the same prompts, base, samples, steps and settings; only who answers the
-training prompts differs:
+The quickstart four times a seed, with the same prompts, base, settings, steps and trained tokens; only who
+answers the training prompts differs:
 
 - `routed`: each task's strongest teacher by the probes, as the recipe routes;
 - `best_single`: the teacher that is strongest over all tasks together, for every prompt;
 - `random`: every teacher equally likely, by lot and prompt;
 - `pooled`: every teacher answers each prompt, and the mix draws from all answers.
+
+A teacher asked for what it never learnt answers in fewer tokens. So that a step holds as many trained tokens
+in every way, the batch of each way is the recipe's, larger by as much as its answers are shorter, to the whole
+sample. The mix holds as many batches in every way, and there are epochs for as many steps as the recipe has.
 
 Scores are the student's on the recipe's test items. Intervals are 95 % t ones over seeds, differences from
 `routed` paired by seed. The folder keeps every run: one that was cut off goes on. `--recipe smollm2` does the
@@ -28,60 +32,80 @@ import yaml
 from benchmarks.quickstart import interval, recipe_fields
 from tutelage.pipeline import run_recipe
 
-RECIPES = {
-    "quickstart": 7_200,
-    "smollm2": 540,
-}  # samples in the mix, for which the worst way has enough
+# Samples of which the worst way has enough.
+RECIPES = {"quickstart": 7_200, "smollm2": 540}
 STRONGEST = {"policy": "strongest"}
 WAYS = ("routed", "best_single", "random", "pooled")
 COLOURS = {"routed": "#2563eb", "best_single": "#d97706", "random": "#6b7280", "pooled": "#059669"}
 
 
-def one_seed(fields: dict[str, Any], seed: int) -> dict[str, dict[str, Any]]:
-    """By way: the student's scores by task, the mix that taught it, and the steps it took."""
-    whole = run(fields, "routed", seed, fields.get("route", STRONGEST))
-    routes = whole["route"]["routes"]
-    tasks = list(whole["evaluate"]["tasks"])
+def one_seed(fields: dict[str, Any], samples: int, seed: int) -> dict[str, dict[str, Any]]:
+    """By way: the student's scores by task, and the samples, tokens and steps that it took."""
+    large = {**fields, "mix": {**fields["mix"], "total": samples}}
+    usual = fields.get("route", STRONGEST)
+    mixed = {"routed": run({**large, "route": usual}, "routed", seed, until="mix")}
+    routes = mixed["routed"]["route"]["routes"]
+    tasks = [task for task in routes if task != "unsure"]
     best = str(routes["unsure"]["teacher"])  # of no task: the best single one
-    teachers = len(whole["probe"]["strengths"])
+    teachers = len(mixed["routed"]["probe"]["strengths"])
     by_way = {
         "best_single": {"policy": "fixed", "to": dict.fromkeys(tasks, best)},
-        "random": {
-            **fields.get("route", STRONGEST),
-            "level": "task",
-            "explore": (teachers - 1) / teachers,
-        },
+        "random": {**usual, "level": "task", "explore": (teachers - 1) / teachers},
         "pooled": {"policy": "all"},
     }
-    stages = {"routed": whole} | {
-        way: run(fields, way, seed, route) for way, route in by_way.items()
-    }
+    for way, route in by_way.items():
+        mixed[way] = run({**large, "route": route}, way, seed, until="mix")
+    lengths = {way: at["mix"]["tokens"] / at["mix"]["samples"] for way, at in mixed.items()}
     found: dict[str, dict[str, Any]] = {}
-    for way in WAYS:
-        evaluated, trained = stages[way]["evaluate"]["tasks"], stages[way]["train"]
+    for way, size in sized(fields, samples, lengths).items():
+        route = by_way.get(way, usual)
+        stages = run({**fields, **size, "route": route}, way, seed, until="evaluate")
+        scores, trained = stages["evaluate"]["tasks"], stages["train"]
         found[way] = {
-            "scores": {task: evaluated[task]["models"]["student"]["mean"] for task in tasks},
+            "scores": {task: scores[task]["models"]["student"]["mean"] for task in tasks},
+            "samples": size["mix"]["total"],
+            "batch_size": size["student"]["batch_size"],
             "steps": trained["steps"],
             "tokens": trained["tokens"],
             "training_s": trained["training_s"],
         }
         print(f"seed {seed} {way}: {found[way]}", flush=True)
-    compared = {task: whole["evaluate"]["tasks"][task]["models"] for task in tasks}
-    routed = {task: routes[task]["teacher"] for task in tasks}
-    found["teachers"] = {
-        "routed": {task: compared[task][name]["mean"] for task, name in routed.items()},
-        "routes": routed,
-        "best_single": best,
-    }
+        if way == "routed":
+            routed = {task: str(routes[task]["teacher"]) for task in tasks}
+            taught = {task: scores[task]["models"][routed[task]]["mean"] for task in tasks}
+            found["teachers"] = {"routed": taught, "routes": routed, "best_single": best}
     return found
 
 
-def run(fields: dict[str, Any], way: str, seed: int, route: dict[str, Any]) -> dict[str, Any]:
-    """The recipe, routed so, up to the evaluation; what its stages put out."""
+def sized(
+    fields: dict[str, Any], samples: int, lengths: dict[str, float]
+) -> dict[str, dict[str, Any]]:
+    """By way, the recipe's sections `mix` and `student` in which a step of each has as many tokens.
+
+    `samples`: how many every way has at least; `lengths`: trained tokens a sample, by way.
+    """
+    mix, student = fields["mix"], fields["student"]
+    batches = {
+        way: round(student["batch_size"] * lengths["routed"] / length)
+        for way, length in lengths.items()
+    }
+    steps = samples // max(batches.values())
+    epochs = mix["total"] * student["epochs"] // (student["batch_size"] * steps)
+    return {
+        way: {
+            "mix": {**mix, "total": steps * batch},
+            "student": {**student, "batch_size": batch, "epochs": epochs},
+        }
+        for way, batch in batches.items()
+    }
+
+
+def run(fields: dict[str, Any], way: str, seed: int, until: str) -> dict[str, Any]:
+    """The recipe for one way; what its stages up to `until` put out."""
     name = f"{way}-{seed}"
     path = Path(f"{name}.yaml")
-    path.write_text(yaml.safe_dump({**fields, "run": f"runs/{name}", "seed": seed, "route": route}))
-    stages: dict[str, Any] = run_recipe(path, until="evaluate")["stages"]
+    path.write_text(yaml.safe_dump({**fields, "run": f"runs/{name}", "seed": seed}))
+    stages: dict[str, Any] = run_recipe(path, until=until)["stages"]
     return stages
 
 
@@ -108,6 +132,8 @@ def summarise(by_seed: dict[int, dict[str, dict[str, Any]]]) -> dict[str, Any]:
             "tasks": {
                 task: interval([found[way]["scores"][task] for found in seeds]) for task in tasks
             },
+            "samples": [found[way]["samples"] for found in seeds],
+            "batch_size": [found[way]["batch_size"] for found in seeds],
             "steps": [found[way]["steps"] for found in seeds],
             "tokens": [found[way]["tokens"] for found in seeds],
         }
@@ -186,7 +212,9 @@ def main() -> None:
     parser.add_argument("--recipe", choices=RECIPES, default="quickstart")
     parser.add_argument("--folder", type=Path, default=Path("runs/claim"))
     parser.add_argument("--seeds", default="7,8,9")
-    parser.add_argument("--total", type=int, help=f"samples in the mix, by recipe {RECIPES}")
+    parser.add_argument(
+        "--samples", type=int, help=f"as many as every way has; by recipe {RECIPES}"
+    )
     parser.add_argument("--picture", type=Path)
     options = parser.parse_args()
     target = options.picture.resolve() if options.picture else None
@@ -194,10 +222,9 @@ def main() -> None:
     os.chdir(options.folder)
     fields = recipe_fields(options.recipe)
     fields["evaluate"]["speed"] = {"prompts": 0}
-    fields["mix"]["total"] = options.total or RECIPES[options.recipe]
-    figures = summarise(
-        {int(seed): one_seed(fields, int(seed)) for seed in options.seeds.split(",")}
-    )
+    samples = options.samples or RECIPES[options.recipe]
+    seeds = [int(seed) for seed in options.seeds.split(",")]
+    figures = summarise({seed: one_seed(fields, samples, seed) for seed in seeds})
     show(figures)
     if target:
         target.write_text(picture(figures))

