@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from evals.judge import Agreement, Ask, Pair
     from evals.summary import Judged, Sampled
 
+CHARS_PER_TOKEN = 4  # a plan's guess
 PARTS = ("prompt", "first", "second")  # of a labelled pair
 LABELS = {"first": "win", "second": "loss", "tie": "tie"}
 
@@ -86,7 +87,7 @@ def judged_scores(
 
 
 def judge_calls(workspace: Workspace) -> int:
-    """How many questions `evaluate` asks of judges at most."""
+    """How many questions `evaluate` asks of judges at most, besides those of the scorer `judge`."""
     config = workspace.recipe.judge
     items = Counter(item.task for item in workspace.pools.test)
     pairs = sum(min(count, config.per_task) for count in items.values())
@@ -94,6 +95,28 @@ def judge_calls(workspace: Workspace) -> int:
     # A pair that was won is asked about under another prompt, too.
     asks = 2 * ("better" in config.asks) + ("same" in config.asks)
     return 2 * len(workspace.judges) * (pairs * asks + 2 * labelled)
+
+
+def judge_ratings(workspace: Workspace, section: str, tasks: Iterable[object]) -> int:
+    """How many questions of the scorer `judge` answers of these tasks take at most."""
+    scorers = workspace.scorer(section)
+    return len(workspace.judges) * sum(scorers.get(str(task)) == JUDGE for task in tasks)
+
+
+def judge_usd(workspace: Workspace, questions: int) -> float | None:
+    """The most that so many questions cost, as many to each judge; None where one has no known price.
+
+    Each counts as the longest that there can be: two answers of `generate.max_tokens` to the longest item.
+    """
+    from evals.judge import longest_question
+    from router.teachers.protocol import Sampling
+
+    items, longest = workspace.pools.test, CHARS_PER_TOKEN * workspace.sampling.max_tokens
+    asked = longest_question(items, longest, workspace.recipe.judge.rubric)
+    sampling = Sampling(max_tokens=workspace.recipe.judge.max_tokens)
+    each = [judge.worst_cost_usd(asked, sampling) for judge in workspace.judges.values()]
+    known = [usd for usd in each if usd is not None]
+    return questions * sum(known) / len(each) if len(known) == len(each) else None
 
 
 def verdicts(

@@ -16,7 +16,13 @@ import yaml
 from ledger.errors import LedgerError, TutelageError
 from ledger.prompts import Item
 from mixer.quota import Need
-from tutelage.judging import judge_calls, refuse_judges
+from tutelage.judging import (
+    CHARS_PER_TOKEN,
+    judge_calls,
+    judge_ratings,
+    judge_usd,
+    refuse_judges,
+)
 from tutelage.pipeline import find_done
 from tutelage.recipe import Recipe, load_recipe
 from tutelage.stages import STAGES
@@ -36,8 +42,6 @@ from tutelage.workspace import Workspace
 if TYPE_CHECKING:
     from router.engine import Forecast, Request
     from router.teachers.protocol import Teacher
-
-CHARS_PER_TOKEN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +292,8 @@ class _Planner:
             what += " at most: fewer where routes are decided sooner"
         if probes.max_calls is not None:
             requests = requests[: probes.max_calls]
+        rated = judge_ratings(self.workspace, "probes", (request.task for request in requests))
+        what += self._judging(rated)
         return self._bought("probe", requests, what)
 
     def _route(self) -> StagePlan:
@@ -365,7 +371,9 @@ class _Planner:
         return StagePlan("capture", "to do", what)
 
     def _baseline(self) -> StagePlan:
-        what = f"{len(self.workspace.pools.test):,} test items by the untrained student, here"
+        test = self.workspace.pools.test
+        rated = judge_ratings(self.workspace, "evaluate", (item.task for item in test))
+        what = f"{len(test):,} test items by the untrained student, here{self._judging(rated)}"
         return StagePlan("baseline", "to do", what)
 
     def _train(self) -> StagePlan:
@@ -391,20 +399,32 @@ class _Planner:
         ]
         again = self._asked_again()
         twice = " (twice, for its own variation)" if again else ""
+        questions = judge_calls(self.workspace)
+        for answers in (requests, self.workspace.pools.test):  # the teachers' and the student's
+            questions += judge_ratings(self.workspace, "evaluate", (each.task for each in answers))
         return self._bought(
             "evaluate",
             requests + again,
             f"chosen teacher{twice} and runner-up on each test item; the student, here{self._general()}"
-            f"{self._judging()}{self._timing()}",
+            f"{self._judging(questions)}{self._timing()}",
         )
 
     def _general(self) -> str:
         items = len(self.workspace.pools.general)
         return f"; {items:,} items of the general set, by student and base" if items else ""
 
-    def _judging(self) -> str:
-        calls = judge_calls(self.workspace)
-        return f"; at most {calls:,} questions to judges, not counted here" if calls else ""
+    def _judging(self, questions: int) -> str:
+        if not questions:
+            return ""
+        usd = judge_usd(self.workspace, questions)
+        cost = (
+            " at a price that is not known"
+            if usd is None
+            else f" for at most ${usd:,.2f}"
+            if usd
+            else ""
+        )
+        return f"; at most {questions:,} questions to judges{cost}, not counted here"
 
     def _timing(self) -> str:
         usd = self.workspace.recipe.evaluate.speed.endpoint_usd

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from evals.scorers.base import final_part
 from ledger.keys import content_key
-from ledger.prompts import Prompt
+from ledger.prompts import Item, Prompt
 
 COMPARE = ("FIRST", "SECOND", "TIE")
 SAME = ("SAME", "DIFFERENT")
@@ -46,6 +46,13 @@ def question(
         f"Say in a sentence or two what decides it. Then end with one of these lines:\n{lines}"
     )
     return Prompt.of("\n\n".join(parts)), mark
+
+
+def longest_question(items: Sequence[Item], answer_chars: int, rubric: str) -> Prompt:
+    """What a judge is asked about the item with most to read, and two answers of so many characters."""
+    most = max(items, key=lambda item: len(_spoken(item.prompt)) + len(item.reference or ""))
+    answer = "x" * answer_chars
+    return question(most.prompt, [answer, answer], COMPARE, rubric, most.reference)[0]
 
 
 def read(text: str, mark: str, words: tuple[str, ...]) -> str | None:

@@ -96,5 +96,16 @@ def test_a_bad_labelled_pair_is_told_with_its_line(tmp_path: Path) -> None:
 
 
 def test_the_plan_counts_what_judges_are_asked(tmp_path: Path) -> None:
-    path = write_small(tmp_path, **fields_with("http://127.0.0.1:9/v1", judge={"per_task": 5}))
-    assert any("at most 90 questions to judges" in stage.what for stage in plan_recipe(path).stages)
+    def told(price: float, **more: object) -> dict[str, str]:
+        prices = {"input_usd_per_million": price, "output_usd_per_million": price}
+        at = {"http": "fair-1", "url": "http://127.0.0.1:9/v1", "licence": "MIT", "price": prices}
+        path = write_small(tmp_path, judges={"fair": at}, judge={"per_task": 5}, **more)
+        return {stage.name: stage.what for stage in plan_recipe(path).stages}
+
+    assert "at most 90 questions to judges, not counted here" in told(0.0)["evaluate"]
+    told_of = told(1000.0, probes={"hold_out": 30, "scorer": "judge"})
+    # Three tasks of 30 probes and 12 test items; four teachers.
+    assert "at most 360 questions to judges for at most $" in told_of["probe"]
+    assert "at most 36 questions to judges" in told_of["baseline"]
+    # Two teachers and the student answer each test item.
+    assert "at most 198 questions to judges" in told_of["evaluate"]
