@@ -90,7 +90,9 @@ class _Timing:
                         await self._turn(self.teachers[name], level)
                     except (TeacherError, TimeoutError) as error:
                         del self.rounds[name]
-                        on_failure(name, str(error) or f"a call took over {DEADLINE_S:.0f} s")
+                        why = str(error) or f"a call took over {DEADLINE_S:.0f} s"
+                        usd = self.usd[name]
+                        on_failure(name, f"{why}; until then it cost ${usd:.4f}" if usd else why)
                     done += 1
                     if on_progress:
                         on_progress(SpeedProgress(0, 0, done, of))

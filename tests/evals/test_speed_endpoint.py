@@ -129,6 +129,14 @@ def test_a_server_that_fails_is_told_and_the_others_are_timed(
     assert told in failures["broken"]
 
 
+def test_what_a_server_cost_until_it_failed_is_told(streaming: StreamServer) -> None:
+    well, ill = streaming.says, {"error": {"message": "out of memory"}}
+    streaming.says = lambda n: well(n) if len(streaming.bodies) < 2 else ill
+    price = {"input_usd_per_million": 1.0, "output_usd_per_million": 1000.0}
+    _, failures = timed(teacher_at(streaming.url, price=price))
+    assert failures["far"].endswith("; until then it cost $0.0090")
+
+
 def test_nobody_there_is_told() -> None:
     found, failures = timed(teacher_at("http://127.0.0.1:9/v1"))
     assert found == {}
