@@ -4,9 +4,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Section(BaseModel):
-    """Part of a recipe: unknown keys and silent conversions are errors, values never change."""
+    """Part of a recipe: unknown keys, infinite numbers and silent conversions are errors; values stay."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class FileSource(Section):

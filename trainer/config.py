@@ -318,7 +318,8 @@ class StudentConfig(_Shaped):
 
     @model_validator(mode="after")
     def _adapters_need_their_base(self) -> Self:
-        if self.lora is not None and self.lora.keep and (self.layers or self.shape):
+        shaped = any(size.layers or size.shape for size in self.sizes) or self.layers or self.shape
+        if self.lora is not None and self.lora.keep and shaped:
             raise ValueError(
                 "`lora: keep` saves adapters for the base, and with `layers` or `shape` that base is not kept: "
                 "leave one of them out"

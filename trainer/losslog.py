@@ -13,7 +13,8 @@ from trainer.errors import Diverged
 
 LOG_NAME = "training_log.jsonl"
 POINTS = 200  # lines in a whole log, about
-
+# A loss has diverged that stays, for so many lines, so many times above the first line's, and nats above that.
+LOST_LINES, LOST_TIMES, LOST_NATS = 3, 3.0, 5.0
 
 # What is added up of each group (a task's samples of one teacher): trained tokens and their cross-entropy,
 # tokens with a distribution and their divergence, tokens with hidden states and their distance.
@@ -33,6 +34,8 @@ class Window:
     best: float | None = None  # least loss on what is held out
     best_step: int = 0  # after which it was measured
     since: int = 0  # measurements that came after it
+    first: float | None = None  # loss of the first line
+    lost: int = 0  # lines in a row that are far above it
 
 
 @dataclass(slots=True)
@@ -73,16 +76,27 @@ class LossLog:
                 [a + b for a, b in zip(*both, strict=True)] for both in zip(was, added, strict=True)
             ]
         if not math.isfinite(self.window.loss):
-            raise Diverged(
-                f"the loss is {self.window.loss} by step {step}: the training diverged. "
-                "Try a lower `student.learning_rate` (a third), a longer `student.warmup`, or "
-                "`student.dtype: float32`."
-            )
+            raise _diverged(f"the loss is {self.window.loss} by step {step}")
         return self.window.loss
 
+    def _watch(self, step: int) -> None:
+        window = self.window
+        if window.first is None:
+            window.first = self.last_loss
+        far = self.last_loss > LOST_TIMES * window.first + LOST_NATS
+        window.lost = window.lost + 1 if far else 0
+        if window.lost == LOST_LINES:
+            raise _diverged(
+                f"the loss is {self.last_loss:.1f} by step {step}, from {window.first:.1f}"
+            )
+
     def write(self, step: int, learning_rate: float, held_out: Any = None) -> dict[str, Any]:
-        """Ends the window with a line, and returns it. `loss` is the mean over the window's steps."""
+        """Ends the window with a line, and returns it. `loss` is the mean over the window's steps.
+
+        Raises Diverged where it has been far above the first line's for a while.
+        """
         self.last_loss = self.settle(step) / max(self.window.steps, 1)
+        self._watch(step)
         line = {
             "step": step,
             "tokens": self.window.tokens,
@@ -126,6 +140,13 @@ class LossLog:
             with self.path.open("rb") as file:
                 os.fsync(file.fileno())
         return asdict(self.window)
+
+
+def _diverged(how: str) -> Diverged:
+    return Diverged(
+        f"{how}: the training diverged. Try a lower `student.learning_rate` (a third), a longer "
+        "`student.warmup`, or `student.dtype: float32`."
+    )
 
 
 def _means(rows: Sequence[Sequence[float]]) -> dict[str, float]:

@@ -280,7 +280,13 @@ def _open_records(job: _Job, tokenizer: Any, data: TrainingData) -> Records | No
             "`records`, or train by `signal: hard`."
         )
     records = read_records(job.records, records_head(job.config.logit, tokenizer), job.work)
-    if without := len(data.keys) - require_aligned(data, records):
+    found = require_aligned(data, records)
+    if not found:
+        raise RecordsMissing(
+            f"the distributions in {job.records} are of none of the {len(data.keys):,} samples of this mix: "
+            "they were captured for another one; `tutelage run` captures them anew, or train by `signal: hard`."
+        )
+    if without := len(data.keys) - found:
         job.note(
             f"{without:,} of {len(data.keys):,} samples have no distributions of their teacher: they are "
             "trained by their text"
@@ -372,6 +378,7 @@ def _build(
     )  # frozen weights need no float32 copy to add small steps to
     model = load_model(job.base, torch.bfloat16 if bf16 and frozen else torch.float32)
     _check_targets(job.config, model)
+    _check_embeddings(job.config, model, data)
     steps = sft.count_steps(job.config, len(data.order))
     log = LossLog(job.work / LOG_NAME, sft.log_every(steps), data.groups)
     args = sft.arguments(
@@ -395,6 +402,15 @@ def _check_targets(config: StudentConfig, model: Any) -> None:
         raise BadBase(
             f"student.lora.targets names {unknown[0]!r}, and {config.base} has no linear layer of that name; "
             f"there are {', '.join(sorted(linear))}."
+        )
+
+
+def _check_embeddings(config: StudentConfig, model: Any, data: TrainingData) -> None:
+    embedded, highest = model.get_input_embeddings().num_embeddings, int(data.ids.max(initial=0))
+    if highest >= embedded:
+        raise BadBase(
+            f"the tokenizer of {config.base} writes token {highest}, and its model embeds {embedded} tokens "
+            "alone: take the tokenizer that the model was made with, or enlarge its embeddings."
         )
 
 
@@ -438,14 +454,27 @@ def _memory_told(config: StudentConfig) -> Iterator[None]:
         at_end = isinstance(error, torch.OutOfMemoryError | MemoryError)
         if not (at_end or any(words in str(error) for words in NO_MEMORY)):
             raise
-        half = max(1, config.batch_size // 2)
-        parts = config.accumulate * -(-config.batch_size // half)
         raise OutOfMemory(
-            f"the training ran out of memory ({told[0] if told else 'no memory left'}). It needs less with a "
-            f"smaller `student.batch_size` ({config.batch_size}: with {half} and `accumulate: {parts}` the "
-            "steps stay the same), with `student.recompute: true`, which makes activations again instead of "
-            "keeping them, and with `student.lora`, which keeps no optimiser's averages of frozen weights."
+            f"the training ran out of memory ({told[0] if told else 'no memory left'}). It needs less with "
+            f"{', with '.join(_savings(config))}."
         ) from error
+
+
+def _savings(config: StudentConfig) -> Iterator[str]:
+    """What takes less memory, of what is not done yet."""
+    if config.batch_size > 1:
+        half = config.batch_size // 2
+        parts = config.accumulate * -(-config.batch_size // half)
+        yield (
+            f"a smaller `student.batch_size` ({config.batch_size}: with {half} and `accumulate: {parts}` the "
+            "steps stay the same)"
+        )
+    if not config.recompute:
+        yield "`student.recompute: true`, which makes activations again instead of keeping them"
+    if config.lora is None:
+        yield "`student.lora`, which keeps no optimiser's averages of frozen weights"
+    yield "shorter samples (`student.max_length`)"
+    yield "a smaller student (`student.layers`, or another `student.base`)"
 
 
 def _save_model(trainer: "StudentTrainer", chat: ChatFormat, folder: Path) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     Found = list[tuple[np.ndarray, np.ndarray]]
 
 READ_AT_ONCE = 128  # answers whose log-probabilities are in memory together
+ROUNDED = 1.05  # what logarithms to three digits may come to in all
 TOLD_PER_KEPT = 4  # tokens that an aligned teacher is asked for, for each that is kept
 
 
@@ -270,12 +271,20 @@ def _foretold(raw: Any) -> Foretold:
         content = raw["choices"][0]["logprobs"]["content"]
         pieces = [_bytes(entry) for entry in content]
         options = [
-            [(_bytes(option), math.exp(option["logprob"])) for option in entry["top_logprobs"]]
+            _within_one([(_bytes(o), math.exp(o["logprob"])) for o in entry["top_logprobs"]])
             for entry in content
         ]
     except (KeyError, IndexError, TypeError, ValueError):
         return Foretold([], [])
     return Foretold(pieces, options)
+
+
+def _within_one(options: "list[tuple[Piece, float]]") -> "list[tuple[Piece, float]]":
+    """A server rounds logarithms, and in bfloat16 that may make more than 1 of all; nothing of what is no
+    distribution at all.
+    """
+    total = sum(p for _, p in options)
+    return [(piece, p / max(total, 1.0)) for piece, p in options] if total <= ROUNDED else []
 
 
 def _bytes(entry: Mapping[str, Any]) -> Piece:

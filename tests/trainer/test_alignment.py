@@ -227,6 +227,32 @@ def test_a_blank_that_one_tokenizer_writes_before_the_text_is_no_difference(blan
     assert p[:, 0].min() >= 0.9 ** len(pieces) * (1 - 1e-6)
 
 
+@pytest.mark.parametrize(
+    ("teacher", "student", "known"),
+    [
+        (["a", "b"], ["\n", "\n", "a", "b"], [False, False, True, True, True]),
+        (["the", "b"], ["\n", " the", "b"], [False, True, True, True]),
+        (["a", "b"], ["a", "b", "\n"], [True, True, False, True]),
+        ([" a", "b", " "], ["a", "b"], [True, True, True]),
+        ([" ", "\n", "a", " "], ["\n", "a"], [True, True, True]),
+        ([" ", "a"], ["\n", "a"], [False, True, True]),
+        (["a", "b"], ["b"], [False, False]),
+    ],
+)
+def test_blanks_around_an_answer_that_one_template_leaves_out_part_nothing(
+    teacher: list[str], student: list[str], known: list[bool]
+) -> None:
+    spelling, end = Spelling(merged_tokenizer()), "<|im_end|>"
+    pieces: list[Piece] = [*(text.encode() for text in teacher), end]
+    written: list[Piece] = [*(text.encode() for text in student), end]
+    ids = [spelling.pieces.index(piece) for piece in written]
+    alignment = Alignment(spelling, ids[-1], {end})
+    alignment.learn(pieces, ids)
+    found, p = alignment.project(Foretold(pieces, [[(piece, 0.9)] for piece in pieces]), ids, 2)
+    assert (p[:, 0] > 0).tolist() == known
+    assert found[known, 0].tolist() == np.array(ids)[known].tolist()
+
+
 @pytest.mark.parametrize("name", MAKERS)
 def test_runs_of_blanks_that_are_added_tokens_are_text(name: str) -> None:
     tokenizer = MAKERS[name]()

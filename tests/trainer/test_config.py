@@ -49,7 +49,15 @@ def test_layers_are_counted_from_one(layers):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"epoch": 1}, {"epochs": "2"}, {"warmup": 1.0}, {"learning_rate": 0.0}, {"signal": "soft"}],
+    [
+        {"epoch": 1},
+        {"epochs": "2"},
+        {"warmup": 1.0},
+        {"learning_rate": 0.0},
+        {"learning_rate": float("inf")},
+        {"signal": "soft"},
+        {"lora": {"keep": True}, "sizes": [{"layers": 1}]},
+    ],
 )
 def test_unknown_keys_and_wrong_values_are_errors(wrong):
     with pytest.raises(ValidationError):

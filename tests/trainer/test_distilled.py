@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ledger.records import RecordsMismatch, RecordsMissing
+from ledger.records import RecordsMismatch, RecordsMissing, writing_records
 from tests.trainer.signals import HEAD, KINDS, capture
 from tests.trainer.stopping import Stopped, stop_at, without_times
 from tests.trainer.support import character_tokenizer, make_rows
@@ -132,6 +132,11 @@ def test_records_that_do_not_fit_are_refused(folder: Path, tmp_path: Path) -> No
         run(folder, "missing", None, tmp_path / "nowhere", **SIGNAL)
     with pytest.raises(RecordsMismatch, match=r"another temperature \(2.0\).*\(1.0\)"):
         run(folder, "warm", None, capture(tmp_path / "a"), signal="logit", logit={"top_k": 8})
+    nothing = tmp_path / "c"
+    with writing_records(nothing / "ann.parquet", HEAD):
+        pass
+    with pytest.raises(RecordsMissing, match="of none of the 120 samples of this mix"):
+        run(folder, "nothing", None, nothing, **SIGNAL)
     longer = capture(tmp_path / "b", extra=1)
     with pytest.raises(RecordsMismatch, match=r"records for \d trained tokens"):
         run(folder, "longer", None, longer, **SIGNAL)

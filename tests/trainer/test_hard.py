@@ -101,6 +101,20 @@ def test_the_student_learns_to_stop_where_the_template_writes_no_end():
     assert encoded.ids[-1] == tokenizer.eos_token_id
 
 
+def test_nothing_is_trained_that_a_template_writes_after_the_end():
+    """As Llama 3's first template, whose generation prompt is there whether it is asked for or not."""
+    always = CHATML.replace("{% if add_generation_prompt %}", "{% if true %}")
+    chat = ChatFormat(character_tokenizer(always))
+    assert chat.trained("42") == ChatFormat(character_tokenizer(CHATML)).trained("42")
+    assert chat.trained("") == [chat.end_ids[0]]
+
+
+def test_the_end_is_trained_where_the_template_leaves_it_out():
+    template = CHATML.replace("<|im_end|>", "{% if m.content %}<|im_end|>{% endif %}")
+    chat = ChatFormat(character_tokenizer(template))
+    assert chat.trained("")[-1] == chat.end_ids[0] == chat.trained("a")[-1]
+
+
 def test_the_templates_end_token_stops_the_student_even_if_the_tokenizer_has_another():
     tokenizer = character_tokenizer(eos_token="<pad>")
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})

@@ -113,6 +113,26 @@ def test_bfloat16_is_near_float32() -> None:
     assert all(each.grad is not None and each.grad.dtype == torch.bfloat16 for each in short)
 
 
+def test_a_tail_that_the_student_all_but_rules_out_still_teaches() -> None:
+    """By hand: q (0.9, tail 0.1) against logits 40, 0, 1 and -1."""
+    logits = torch.tensor([[40.0, 0.0, 1.0, -1.0]], dtype=torch.float64).requires_grad_()
+    p = logits.softmax(1)
+    exact = 0.9 * (0.9 / p[0, 0]).log() + 0.1 * (0.1 / p[0, 1:].sum()).log()
+    exact.backward()
+    hidden = logits.detach().float().requires_grad_()
+    targets = Targets(
+        torch.tensor([-100]),
+        torch.zeros(1),
+        torch.ones(1),
+        torch.tensor([[0]]),
+        torch.tensor([[0.9]]),
+    )
+    losses = head_loss(hidden, torch.eye(4), targets, Objective())
+    losses.total.backward()
+    torch.testing.assert_close(losses.total, exact.detach().float())
+    torch.testing.assert_close(hidden.grad, logits.grad.float())
+
+
 def test_a_student_that_is_sure_of_something_else_gets_finite_gradients() -> None:
     hidden, weight = (
         torch.full((1, 1), 200.0).requires_grad_(),

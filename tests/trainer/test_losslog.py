@@ -35,6 +35,23 @@ def test_a_resumed_log_equals_an_unbroken_one(tmp_path):
     assert [line["step"] for line in read_log(again.path)] == [4, 8, 12]
 
 
+def test_a_loss_that_stays_far_above_its_beginning_stops_too(tmp_path):
+    log = LossLog(tmp_path / "log.jsonl", 1)
+    log.resume(Window(), 0)
+
+    def line(step, loss):
+        log.window.steps += 1
+        log.add(loss)
+        log.write(step, 0.1)
+
+    for step, loss in enumerate([5.5, 30.0, 30.0, 15.0, 25.0]):
+        line(step, loss)
+    log.resume(Window(**log.state(5)), 5)  # killed and resumed: what it was is not forgotten
+    line(6, 28.0)
+    with pytest.raises(Diverged, match=r"is 90.0 by step 7, from 5.5.*student.learning_rate"):
+        line(7, 90.0)
+
+
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_a_loss_that_is_no_number_stops_with_what_to_try(tmp_path, loss):
     log = LossLog(tmp_path / "log.jsonl", 4)

@@ -112,6 +112,22 @@ def test_teachers_with_other_tokenizers_are_aligned(folder_of_module: Path) -> N
         assert found["covered"] == found["tokens"] > 0
 
 
+def test_two_names_of_one_model_have_their_own_distributions(folder_of_module: Path) -> None:
+    fields = small_fields(run="runs/twins")
+    twin = {**fields["teachers"]["generalist"], "licence": "MIT"}
+    fields["teachers"] = {"one": fields["teachers"]["generalist"], "two": twin}
+    fields["route"] = {"policy": "fixed", "to": {
+        "caesar_cipher": "one", "chain_sum": "two", "spell_backward": "two"}}  # fmt: skip
+    fields["student"] |= {"signal": "logit"}
+    run_recipe(write_small(folder_of_module, **fields), until="capture")
+    made = open_run(folder_of_module / "runs/twins")
+    folder = made.folder / made.outputs["capture"]["folder"]
+    rows = sorted(pq.read_metadata(file).num_rows for file in folder.glob("*.parquet"))
+    captured = made.outputs["capture"]["teachers"]
+    assert rows == sorted(found["samples"] for found in captured.values())
+    assert all(found["covered"] == found["tokens"] for found in captured.values())
+
+
 def swap_tokens(folder: Path, first: str, second: str) -> None:
     """The same model by another numbering of its tokens."""
     from safetensors.torch import load_file, save_file

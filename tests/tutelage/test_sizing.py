@@ -80,6 +80,19 @@ def test_a_size_with_other_tokens_is_refused_where_distributions_are_kept(tmp_pa
         check_recipe(path)
 
 
+def test_a_size_that_ends_answers_otherwise_is_refused_where_distributions_are_kept(
+    tmp_path: Path,
+) -> None:
+    base = shutil.copytree(RECIPES / "quickstart" / "base", tmp_path / "base")
+    template = (base / "chat_template.jinja").read_text()
+    (base / "chat_template.jinja").write_text(template.replace("<|end|>", "<|system|>"))
+    student = small_fields()["student"] | {"sizes": [{"base": str(base)}], "signal": "logit"}
+    with pytest.raises(
+        InputError, match=r"small.yaml:\d+: .*an end token that writes answers in other"
+    ):
+        check_recipe(write_small(tmp_path, student=student))
+
+
 def test_a_scorer_that_cannot_be_imported_is_told_before_anything_is_bought(tmp_path: Path) -> None:
     path = write_small(tmp_path, probes={"hold_out": 30, "scorer": "no_such_module:grade"})
     with pytest.raises(InputError, match="'no_such_module:grade' cannot be imported"):

@@ -124,29 +124,25 @@ class _SideBySide:
 
     def __init__(self, teacher: Sequence[Piece], student: Sequence[Piece]) -> None:
         self.taught, learnt = _body(teacher), _body(student)
-        # SentencePiece writes a blank before the first word that the text does not have. A blank that
-        # only the student writes is put before all that the teacher says of its first token.
-        led = (
-            learnt[:1]
-            and learnt[0].startswith(BLANK)
-            and not b"".join(self.taught).startswith(BLANK)
-        )
-        self.lead = BLANK if led else b""
+        stops = [0, *accumulate(map(len, learnt))]
+        skipped, cut, self.lead = _blanks(b"".join(self.taught), b"".join(learnt), stops)
         if self.taught:
             self.taught[0] = self.lead + self.taught[0]
-        self.text, own = b"".join(self.taught), b"".join(learnt)
-        skipped = BLANK if self.text.startswith(BLANK) and not own.startswith(BLANK) else b""
-        own = skipped + own
+        self.text, own = b"".join(self.taught), skipped + b"".join(learnt)[cut:]
         self.starts = [0, *accumulate(map(len, self.taught))]
         same = common(self.text, own)
-        stops = list(accumulate(map(len, learnt), initial=len(skipped)))
+        shift = len(skipped) - cut
         self.places = [
-            self._place(token, start, stop) if start < stop <= same else None
+            self._place(token, start + shift, stop + shift)
+            if cut <= start < stop <= same - shift
+            else None
             for token, (start, stop) in enumerate(pairwise(stops))
         ]
         beyond = len(student) - len(learnt)
         if beyond:
-            ends = same == len(self.text) == len(own) and len(teacher) > len(self.taught)
+            # A template may write a blank before its end token, or none of those that the answer ends with.
+            left = self.text[same:] + own[same:]
+            ends = not left.strip() and len(teacher) > len(self.taught)
             self.places += [
                 self._end(len(learnt), teacher) if ends else None,
                 *[None] * (beyond - 1),
@@ -170,6 +166,24 @@ class _SideBySide:
         return _Place(
             token, piece, text[self.starts[piece] : start], text[start:end], text[end:stop]
         )
+
+
+def _blanks(taught: bytes, learnt: bytes, stops: Sequence[int]) -> tuple[bytes, int, bytes]:
+    """How two texts meet that begin in other blanks, as templates and SentencePiece write and leave them out.
+
+    The blanks that the teacher alone writes; how many bytes of the student's, whose tokens end at `stops`, have
+    no teacher; and what is put before all that the teacher says of its first token, since the student's token
+    that begins in its own blanks goes on into the text.
+    """
+    theirs, ours = (text[: len(text) - len(text.lstrip())] for text in (taught, learnt))
+    if theirs.endswith(ours):
+        return theirs[: len(theirs) - len(ours)], 0, b""
+    if not ours.endswith(theirs):
+        return theirs, len(ours), b""
+    more = len(ours) - len(theirs)
+    # SentencePiece writes a blank before the first word that the text does not have: never left to chance.
+    cut = 0 if ours == BLANK else max(stop for stop in stops if stop <= more)
+    return b"", cut, ours[cut:more]
 
 
 def _body(pieces: Sequence[Piece]) -> list[bytes]:

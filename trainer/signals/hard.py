@@ -36,7 +36,7 @@ PLAIN_TEMPLATE = (
 )
 GENERATION_MARK = re.compile(r"\{%-?\s*generation\s*-?%\}")
 NOW = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")  # how a template asks for the date
-STAND_IN = 0x10F000  # private-use characters; whoever writes one gets plain tokens, so no harm
+STAND_IN = 0x100001  # private-use characters; whoever writes one gets plain tokens, so no harm
 
 
 class TemplateError(InputError):
@@ -121,6 +121,11 @@ class ChatFormat:
             encoded.append(Encoded(self._ended(whole, len(prompt)), len(prompt)))
         return encoded
 
+    def trained(self, answer: str) -> list[int]:
+        """What is trained of an answer to a prompt of one letter."""
+        (encoded,) = self.encode([Example([{"role": "user", "content": "a"}], answer)])
+        return encoded.ids[encoded.start :]
+
     def _render(self, example: Example) -> tuple[str, str]:
         """The prompt as the student will be asked, and the text that follows it.
 
@@ -198,10 +203,10 @@ class ChatFormat:
 
     def _ended(self, ids: list[int], start: int) -> list[int]:
         """`ids` up to the end token, which is added where the template writes none."""
-        if not self._writes_end:
-            return [*ids, self.end_ids[0]]
-        last = max(i for i in range(start, len(ids)) if ids[i] in self.control_ids)
-        return ids[: last + 1]
+        end = self.end_ids[0]
+        if not self._writes_end or end not in ids[start:]:
+            return [*ids, end]
+        return ids[: ids.index(end, start) + 1]
 
     def _find_end(self) -> tuple[bool, tuple[int, ...]]:
         """Whether the template ends an answer by a token; after which tokens the student stops."""

@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ledger.keys import content_key
 from tutelage.stages.stage import Output, Stage
 from tutelage.watch import Watch
 from tutelage.workspace import Workspace
@@ -63,8 +64,8 @@ def _capture(workspace: Workspace, watch: Watch) -> Output:
         name: _capture_teacher(workspace, watch, name, examples, learner, workspace.folder / folder)
         for name, examples in sorted(examples_by_teacher(workspace.mix_folder).items())
     }
-    if not any("covered" in found for found in teachers.values()):
-        reasons = "; ".join(f"{name}: {found['why']}" for name, found in teachers.items())
+    if not any(found.get("covered") for found in teachers.values()):
+        reasons = "; ".join(f"{name}: {_coverage(found)}" for name, found in teachers.items())
         raise RecordsMissing(
             f"student.signal holds `logit`, and no teacher of the mix can give its distributions ({reasons}): "
             "train by `signal: hard`, or mix a teacher that runs in this process or behind vLLM."
@@ -93,9 +94,10 @@ def _capture_teacher(
     source = source_of(teacher, examples, learner, workspace.ledger)
     if isinstance(source, str):
         return {"samples": len(examples), "why": source}
+    own = content_key([name, teacher.key])[:12]  # two names may have one model
     keys, counts = list(examples), Counter[str]()
     for start in range(0, len(keys), PART):
-        path = folder / f"{teacher.key[:12]}-{start // PART:04}.parquet"
+        path = folder / f"{own}-{start // PART:04}.parquet"
         if not path.is_file():
             part = keys[start : start + PART]
             _write_part(path, name, part, source, learner, watch, done=start, of=len(keys))

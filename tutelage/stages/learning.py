@@ -148,16 +148,20 @@ def _students(
 def _refuse_other_vocabulary(size: "StudentConfig", student: "StudentConfig", base: Path) -> None:
     from trainer.base import open_tokenizer
     from trainer.errors import BadBase
+    from trainer.signals.hard import ChatFormat
 
-    if (
-        open_tokenizer(size.base, base).get_vocab()
-        != open_tokenizer(student.base, base).get_vocab()
-    ):
-        raise BadBase(
-            f"{size.base} has another vocabulary than {student.base}, and the signal `logit` keeps "
-            f"distributions over the tokens of {student.base} alone: take a size with the same tokenizer, or "
-            "train all sizes without `logit`."
-        )
+    ours, theirs = open_tokenizer(size.base, base), open_tokenizer(student.base, base)
+    if ours.get_vocab() != theirs.get_vocab():
+        other = "another vocabulary"
+    elif ChatFormat(ours).trained("a\n\nb") != ChatFormat(theirs).trained("a\n\nb"):
+        other = "a chat template or an end token that writes answers in other tokens"
+    else:
+        return
+    raise BadBase(
+        f"{size.base} has {other} than {student.base}, and the signal `logit` keeps distributions over the "
+        f"tokens of {student.base} alone: take a size with the same tokenizer and chat template, or train all "
+        "sizes without `logit`."
+    )
 
 
 def refuse_layers(workspace: Workspace) -> None:
