@@ -48,10 +48,10 @@ def priced(
     assert table.costs is not None
     tasks, seen = np.array(table.tasks or ["all"] * len(table)), ~held_out
     prices = table.costs[seen].mean(axis=0)  # (M,)
-    alpha = weight / prices.mean()
+    alpha = weight / prices.mean() if prices.any() else 0.0
     learnt = (table.vectors[seen], tasks[seen].tolist(), table.scores[seen], seed)
     asked = (table.vectors[held_out], tasks[held_out].tolist())
-    if fit is ours and weight:
+    if fit is ours and alpha:
         config = RouteConfig(policy="cost", alpha=alpha)
         models = picks(our_router(*learnt, config, prices), *asked)
     else:
@@ -90,7 +90,7 @@ def cross_fitted(
 ) -> dict[str, np.ndarray]:
     """By router, the model (N,) that it picks for each prompt without having seen it."""
     fold_of = table.folds(FOLDS, seed)
-    jobs = [(name, fold) for name in routers for fold in range(FOLDS)]
+    jobs = [(name, fold) for name in routers for fold in range(fold_of.max() + 1)]
     found = side_by_side(
         chosen, ((routers[name], table, scores, fold_of == fold, seed) for name, fold in jobs)
     )

@@ -186,7 +186,7 @@ def _explanation(workspace: Workspace, prompt: Prompt) -> "Explanation":
 
     if not router_is_there(workspace, workspace.outputs["route"]):
         raise InputError(
-            f"the router of {workspace.folder} is gone ({workspace.router_folder}): "
+            f"the router of {workspace.folder} is gone or was changed ({workspace.router_folder}): "
             f"`{workspace.loaded.command('run', '--until', 'route')}` makes it again"
         )
     examples, probes = example_pairs(workspace), workspace.pools.probes

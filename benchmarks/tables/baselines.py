@@ -30,7 +30,8 @@ def knn(vectors: np.ndarray, tasks: Sequence[str], scores: np.ndarray, seed: int
 
     def predict(asked: np.ndarray, _: Sequence[str]) -> np.ndarray:
         cosines = asked @ vectors.T
-        near = np.argpartition(-cosines, NEIGHBOURS, axis=1)[:, :NEIGHBOURS]
+        count = min(NEIGHBOURS, len(vectors))
+        near = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
         weights = np.take_along_axis(cosines, near, axis=1)[:, :, None] ** 2
         found: np.ndarray = (scores[near] * weights).sum(axis=1) / weights.sum(axis=1)
         return found
@@ -42,7 +43,7 @@ def kmeans(vectors: np.ndarray, tasks: Sequence[str], scores: np.ndarray, seed: 
     """The mean of the prompt's cluster, shrunk; 64 clusters, or 32 for fewer than 4,000 prompts."""
     from sklearn.cluster import KMeans
 
-    clusters = 64 if len(vectors) >= 4000 else 32
+    clusters = min(64 if len(vectors) >= 4000 else 32, len(np.unique(vectors, axis=0)))
     found = KMeans(clusters, n_init=10, random_state=seed).fit(vectors)
     member = np.eye(clusters)[found.labels_]  # (N, K)
     sums, counts = member.T @ scores, member.sum(axis=0)[:, None]
@@ -74,7 +75,7 @@ def boosted(vectors: np.ndarray, tasks: Sequence[str], scores: np.ndarray, seed:
     from sklearn.decomposition import PCA
     from sklearn.ensemble import HistGradientBoostingRegressor
 
-    reduced = PCA(BOOSTED_DIMENSIONS, random_state=seed).fit(vectors)
+    reduced = PCA(min(BOOSTED_DIMENSIONS, *vectors.shape), random_state=seed).fit(vectors)
     features = reduced.transform(vectors)
     models = [
         HistGradientBoostingRegressor(
@@ -90,10 +91,10 @@ def boosted(vectors: np.ndarray, tasks: Sequence[str], scores: np.ndarray, seed:
 
 
 def task_label(vectors: np.ndarray, tasks: Sequence[str], scores: np.ndarray, seed: int) -> Predict:
-    """The mean of the prompt's task."""
-    names = np.array(tasks)
+    """The mean of the prompt's task, over all where nothing of it was seen."""
+    names, overall = np.array(tasks), scores.mean(axis=0)
     means = {task: scores[names == task].mean(axis=0) for task in dict.fromkeys(tasks)}
-    return lambda _, asked: np.stack([means[task] for task in asked])
+    return lambda _, asked: np.stack([means.get(task, overall) for task in asked])
 
 
 BASELINES: dict[str, Fit] = {

@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,12 +43,21 @@ class Table:
         opened = gzip.open if path.suffix == ".gz" else open
         with opened(path, "rt", encoding="utf-8") as file:
             rows = [json.loads(line) for line in file if line.strip()]
-        everywhere = set.intersection(*(set(row["scores"]) for row in rows))
-        models = [model for model in rows[0]["scores"] if model in everywhere]
+        if not rows:
+            raise SystemExit(f"{path} holds no prompts")
+        models = _everywhere([row["scores"] for row in rows])
+        if not models:
+            raise SystemExit(f"{path}: no model has a score on every prompt; leave the rest out")
+        for number, row in enumerate(rows, 1):
+            if wrong := [m for m in models if not 0 <= row["scores"][m] <= 1]:
+                raise SystemExit(
+                    f"{path}: prompt {number}: the score of {wrong[0]} is {row['scores'][wrong[0]]}, and "
+                    "scores lie between 0 and 1"
+                )
         tasks = [str(row.get("task", "")) for row in rows]
         costs, unit = None, ""
         for unit in ("cost_usd", "chars"):
-            if all(set(row.get(unit) or ()) >= set(models) for row in rows):
+            if set(_everywhere([row.get(unit) or {} for row in rows])) >= set(models):
                 costs = np.array([[float(row[unit][m]) for m in models] for row in rows])
                 break
         splits = [row.get("split") for row in rows]
@@ -71,19 +81,31 @@ class Table:
         return kept_vectors(self.name, self.texts)
 
     def folds(self, count: int, seed: int) -> np.ndarray:
-        """The fold of each prompt (N,). Equal texts share one, so that no test text is ever seen."""
-        distinct = {text: i for i, text in enumerate(dict.fromkeys(self.texts))}
-        order = np.random.default_rng(seed).permutation(len(distinct))
-        fold_of = np.empty(len(distinct), int)
-        fold_of[order] = np.arange(len(distinct)) % count
-        return fold_of[[distinct[text] for text in self.texts]]
+        """The fold of each prompt (N,). Equal texts share one, so that no test text is ever seen; there are no
+        more folds than texts.
+        """
+        order = np.random.default_rng(seed).permutation(len(set(self.texts)))
+        fold_of = np.empty(len(order), int)
+        fold_of[order] = np.arange(len(order)) % count
+        return fold_of[self._text_of]
 
     def own_split(self, seed: int) -> np.ndarray:
-        """Which prompts (N,) bool are the table's test set: its own, else 30 % by the seed."""
+        """Which prompts (N,) bool are the table's test set: its own, else 30 % of the texts by the seed."""
         if self.split is not None:
             return self.split
-        held = np.random.RandomState(seed).permutation(len(self))[int(0.7 * len(self)) :]
-        return np.isin(np.arange(len(self)), held)
+        order = np.random.RandomState(seed).permutation(len(set(self.texts)))
+        return np.isin(self._text_of, order[int(0.7 * len(order)) :])
+
+    @cached_property
+    def _text_of(self) -> np.ndarray:
+        """The number (N,) of each prompt's text among the different ones."""
+        distinct = {text: i for i, text in enumerate(dict.fromkeys(self.texts))}
+        return np.array([distinct[text] for text in self.texts])
+
+
+def _everywhere(rows: list[dict[str, Any]]) -> list[str]:
+    """The names that have a number in every row, in the order of the first."""
+    return [name for name in rows[0] if all(row.get(name) is not None for row in rows)]
 
 
 def kept_vectors(name: str, texts: list[str]) -> np.ndarray:

@@ -15,7 +15,7 @@ from router.deciding.exploring import drawn
 from router.deciding.local import LocalModel, fit_local
 from router.deciding.pareto import Choice, front
 from router.deciding.policy import UnroutableTask, decide, utilities
-from router.deciding.router import Probed, Router, fit_router
+from router.deciding.router import DamagedRouter, Probed, Router, fit_router
 from router.deciding.routes import (
     PromptRoute,
     Route,
@@ -30,6 +30,7 @@ __all__ = [
     "UNSURE",
     "Choice",
     "front",
+    "DamagedRouter",
     "Discovered",
     "NothingToDiscover",
     "Split",

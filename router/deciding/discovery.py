@@ -59,8 +59,8 @@ def discover(
 ) -> Discovered:
     """Splits prompts, unit vectors (N, D) and their texts, into `tasks` tasks, by stability where None.
 
-    Raises NothingToDiscover for fewer than 40 prompts, or 20 a task. Prompts that fall apart in no stable
-    way are one task.
+    Raises NothingToDiscover for fewer than 40 prompts, or 20 a task, and where a task would have fewer than
+    two. Prompts that fall apart in no stable way are one task.
     """
     import numpy as np
 
@@ -78,13 +78,19 @@ def discover(
     rng = np.random.default_rng(seed)
     sample = rng.permutation(len(vectors))[:SAMPLE]
     seen = vectors[sample]
+    distinct = len(np.unique(seen, axis=0))
     tried: tuple[Split, ...] = ()
     if tasks is None:
-        most = min(MOST_TASKS, len(seen) // (FEWEST_PROMPTS // 2))
+        most = min(MOST_TASKS, len(seen) // (FEWEST_PROMPTS // 2), distinct)
         tried = tuple(_split(seen, count, seed) for count in range(2, most + 1))
         stable = [split for split in tried if split.strength >= STABLE]
         tasks = max(stable, key=lambda split: split.apart).tasks if stable else 1
-    clusters = _clusters(seen, tasks, seed)
+    clusters = _clusters(seen, min(tasks, distinct), seed)
+    if (smallest := np.bincount(clusters, minlength=tasks).min()) < 2:
+        raise NothingToDiscover(
+            f"the prompts do not fall into {tasks:,} tasks: the smallest would have {smallest} of them, and 2 "
+            "is the least; discover fewer, or `auto`."
+        )
     names = names_of(
         [[texts[sample[i]] for i in np.flatnonzero(clusters == c)] for c in range(tasks)]
     )

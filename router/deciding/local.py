@@ -323,14 +323,16 @@ def _names(tasks: Sequence[str]) -> tuple[str, ...]:
 
 def _partitions(vectors: "np.ndarray", seed: int) -> "list[np.ndarray]":
     """Centres (k, D) of each partition."""
+    import numpy as np
     from sklearn.cluster import KMeans
 
+    distinct = len(np.unique(vectors, axis=0))
     return [
         KMeans(grain, n_init=1, random_state=(seed + 1000 * draw + grain) % 2**32)
         .fit(vectors)
         .cluster_centers_
         for grain in GRAINS
-        if grain * PROBES_PER_CLUSTER <= len(vectors)
+        if grain * PROBES_PER_CLUSTER <= len(vectors) and grain <= distinct
         for draw in range(PARTITIONS)
     ]
 

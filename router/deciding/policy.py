@@ -39,6 +39,11 @@ class UnroutableTask(InputError):
     """No teacher can be named for a task."""
 
 
+HALF_KNOWN = (
+    30  # probes with which a task has half its weight in the choice of the best single teacher
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What probes say: `scores[task][teacher][prompt key]`, and the strengths that follow."""
@@ -50,11 +55,15 @@ class Evidence:
     usd: Usd
 
     def overall(self, teacher: str) -> tuple[int, float]:
-        """Tasks on which a teacher was probed, and its mean utility over them."""
-        means = [
-            self.utility(task, teacher) for task, at in self.strengths.items() if teacher in at
-        ]
-        return len(means), fmean(means) if means else 0.0
+        """Tasks on which a teacher was probed, and its mean utility over them: each counts by how well it is
+        known, so that three probes do not outvote a hundred.
+        """
+        tasks = [task for task, at in self.strengths.items() if teacher in at]
+        if not tasks:
+            return 0, 0.0
+        probes = [max(map(len, self.scores[task].values())) for task in tasks]
+        weights = [count / (count + HALF_KNOWN) for count in probes]
+        return len(tasks), fmean([self.utility(task, teacher) for task in tasks], weights)
 
     def utility(self, task: str, teacher: str) -> float:
         """What a teacher is worth at a task: its strength, less its price under `cost`."""

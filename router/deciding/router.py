@@ -12,11 +12,13 @@ noise, and the gain to be expected of following them is above 0. Else every prom
 
 import json
 import math
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ledger.errors import InputError
 from ledger.keys import write_atomically
 from router.deciding.classifier import UNSURE
 from router.deciding.config import RouteConfig
@@ -34,6 +36,10 @@ Unable = Mapping[int, Mapping[str, str]]
 NOBODY: Unable = {}
 
 ARRAYS, FIELDS = "router.safetensors", "router.json"
+
+
+class DamagedRouter(InputError):
+    """A folder in which `Router.save` wrote nothing, or that was changed since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +124,7 @@ class Router:
         `unsure` prompts leave their route only where its teacher is unable to take them. Where nobody can, the
         task's teacher is named.
         """
-        routes = {route.task: route for route in self.routes}
+        routes = self._by_task()
         own = [routes[task].teacher for task in tasks]
         chosen = own if self.local is None else self._nearby(vectors, tasks, own, unable)
         for row, cannot in unable.items():
@@ -153,14 +159,14 @@ class Router:
         unable: Unable = NOBODY,
     ) -> list[PromptRoute]:
         """The prompts that do not go to their task's teacher, in their order, and what each gains by it."""
-        by_task = {route.task: route.teacher for route in self.routes}
+        routes = self._by_task()
         moves: dict[tuple[str, str], list[int]] = {}
         for i, teacher in enumerate(self.choose(vectors, tasks, unable)):
-            if teacher != by_task[tasks[i]]:
+            if teacher != routes[tasks[i]].teacher:
                 moves.setdefault((tasks[i], teacher), []).append(i)
         found = {}
         for (task, teacher), rows in moves.items():
-            own = by_task[task]
+            own = routes[task].teacher
             gains = self._gains(vectors, rows, task, (teacher, own), confidence)
             for row, gain in zip(rows, gains, strict=True):
                 why = unable.get(row, {}).get(own)
@@ -172,6 +178,10 @@ class Router:
                 because: Literal["nearby", "unable"] = "nearby" if why is None else "unable"
                 found[row] = PromptRoute(keys[row], task, teacher, own, because, gain, reason)
         return [found[row] for row in sorted(found)]
+
+    def _by_task(self) -> "defaultdict[str, Route]":
+        """The routes; a task that has none goes where `unsure` goes, which is the last one."""
+        return defaultdict(lambda: self.routes[-1], {route.task: route for route in self.routes})
 
     def _gains(
         self,
@@ -208,17 +218,29 @@ class Router:
 
     @classmethod
     def load(cls, folder: Path) -> "Router":
-        """Reads what `save` wrote."""
+        """Reads what `save` wrote. Raises DamagedRouter for anything else."""
+        from safetensors import SafetensorError
         from safetensors.numpy import load
 
-        fields = json.loads((folder / FIELDS).read_text("utf-8"))
-        gain, local = fields["local_gain"], fields["local"]
-        if gain:
-            gain = LocalGain(**{**gain, "measured": Gain(**gain["measured"])})
-        if local:
-            local = _local_from(local, load((folder / ARRAYS).read_bytes()))
-        routes = tuple(route_from(route) for route in fields["routes"])
-        return cls(tuple(fields["teachers"]), routes, local, gain, fields["guard"])
+        try:
+            fields = json.loads((folder / FIELDS).read_text("utf-8"))
+            gain, local = fields["local_gain"], fields["local"]
+            if gain:
+                gain = LocalGain(**{**gain, "measured": Gain(**gain["measured"])})
+            if local:
+                local = _local_from(local, load((folder / ARRAYS).read_bytes()))
+            routes = tuple(route_from(route) for route in fields["routes"])
+            teachers, guard = tuple(fields["teachers"]), fields["guard"]
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise DamagedRouter(
+                f"{folder} holds no router, or a damaged one ({type(error).__name__}: {error}): fit and save "
+                "it again."
+            ) from error
+        unknown = {route.teacher for route in routes} - set(teachers)
+        if unknown or not routes:
+            named = f"names {', '.join(sorted(unknown))}, no teacher" if unknown else "has no route"
+            raise DamagedRouter(f"the router in {folder} {named}: fit and save it again.")
+        return cls(teachers, routes, local, gain, guard)
 
 
 def fit_router(

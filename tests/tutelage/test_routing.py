@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ledger.errors import InputError
 from ledger.store import Ledger
 from tests.tutelage.small_run import small_fields, write_small
 from tutelage.asking import explain_route
@@ -61,13 +62,20 @@ def test_leaving_is_in_the_ledger_with_its_evidence_and_in_the_report(home: Path
     assert "prompts may leave their task&#39;s teacher" in page
 
 
-def test_a_lost_router_is_fitted_again_and_nothing_is_bought(home: Path) -> None:
+def test_a_lost_or_changed_router_is_fitted_again_and_nothing_is_bought(home: Path) -> None:
     workspace = open_run(Path("runs/small"))
     before = workspace.ledger.rows("SELECT count(*) FROM request")
+    fields = workspace.router_folder / "router.json"
+    was = fields.read_bytes()
+    fields.write_bytes(was.replace(b'"teacher": "', b'"teacher": "x'))
+    with pytest.raises(InputError, match="is gone or was changed .* makes it again"):
+        explain_route(Path("runs/small"), "1 + 1")
+    run_recipe(home / "small.yaml")
+    assert fields.read_bytes() == was
     for file in workspace.router_folder.iterdir():
         file.unlink()
     run_recipe(home / "small.yaml")
-    assert (workspace.router_folder / "router.json").is_file()
+    assert fields.read_bytes() == was
     assert workspace.ledger.rows("SELECT count(*) FROM request") == before
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ledger.keys import content_key
+from ledger.keys import content_key, folder_hash
 from router.deciding.classifier import UNSURE
 from tutelage.buying import cannot_take, limits
 from tutelage.stages.classifying import embedded_windows, labels, vectors_of
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from ledger.prompts import Prompt
     from router.deciding import Probed, PromptRoute, Route, Router
+
+ROUTER_FILES = "router.*"
 
 
 def _route_inputs(workspace: Workspace) -> Any:
@@ -63,6 +65,7 @@ def _route(workspace: Workspace, watch: Watch) -> Output:
     moves = Counter((route.task, route.teacher) for route in moved)
     output = {
         "folder": str(folder),
+        "sha": folder_hash(workspace.folder / folder, [ROUTER_FILES]),
         "routes": {route.task: _compact(route) for route in router.routes},
         "guard": router.guard,
         "front": _front(workspace, usd),
@@ -223,9 +226,8 @@ def _route_line(output: Output) -> str:
 
 
 def router_is_there(workspace: Workspace, output: Output) -> bool:
-    """Whether the router that `route` fitted still stands in the run folder."""
-    folder = workspace.folder / output["folder"]
-    return all((folder / name).is_file() for name in ("router.json", "router.safetensors"))
+    """Whether the router that `route` fitted still stands in the run folder, as it was."""
+    return folder_hash(workspace.folder / output["folder"], [ROUTER_FILES]) == output["sha"]
 
 
 ROUTE = Stage(

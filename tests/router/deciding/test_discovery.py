@@ -42,6 +42,21 @@ def test_a_number_of_tasks_is_kept_and_the_seed_decides() -> None:
     assert not first.tried
 
 
+def test_prompts_that_are_alike_are_one_task_and_no_more() -> None:
+    few = np.repeat(np.eye(3, 32, dtype=np.float32), 40, axis=0)
+    texts = ["text"] * 120
+    assert len(set(discover(few[:40], texts[:40], seed=0).tasks)) == 1
+    with pytest.raises(
+        NothingToDiscover, match=r"do not fall into 5 tasks: the smallest .* 0 of them"
+    ):
+        discover(few, texts, seed=0, tasks=5)
+    outlier = np.concatenate([few[:80], np.eye(32, dtype=np.float32)[-1:]])
+    with pytest.raises(
+        NothingToDiscover, match=r"do not fall into 3 tasks: the smallest .* 1 of them"
+    ):
+        discover(outlier, texts[:81], seed=0, tasks=3)
+
+
 def test_few_prompts_are_an_error_that_says_what_to_do() -> None:
     with pytest.raises(NothingToDiscover, match="39 prompts are too few to discover tasks in, 40"):
         discover(np.eye(39, 64, dtype=np.float32), ["text"] * 39, seed=0)

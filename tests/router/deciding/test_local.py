@@ -7,7 +7,7 @@ import pytest
 
 from router.deciding import RouteConfig
 from router.deciding.local import _Group, _partitions, fit_local
-from router.deciding.router import Probed, Router, fit_router
+from router.deciding.router import DamagedRouter, Probed, Router, fit_router
 
 
 def _places(count: int, seed: int, places: int = 4, dim: int = 16) -> tuple[np.ndarray, np.ndarray]:
@@ -211,3 +211,22 @@ def test_a_router_comes_back_from_its_folder(tmp_path):
     asked = (vectors[:1], "all", 0, 2, 0.95)
     assert back.local.gains(*asked)[0].lo == pytest.approx(router.local.gains(*asked)[0].lo)
     assert not [path for path in tmp_path.iterdir() if path.suffix == ".new"]
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("router.json", lambda data: b""),
+        ("router.json", lambda data: data[:-40]),
+        ("router.json", lambda data: data.replace(b'"guard"', b'"gard"')),
+        ("router.json", lambda data: data.replace(b'"teacher": "', b'"teacher": "x')),
+        ("router.safetensors", lambda data: data[:-40]),
+    ],
+)
+def test_a_damaged_router_is_told(tmp_path, name, change):
+    vectors, at = _places(600, 1)
+    fit_router(_probed(_scores(at, 2), vectors), RouteConfig(), seed=0).save(tmp_path)
+    path = tmp_path / name
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(DamagedRouter, match="fit and save it again"):
+        Router.load(tmp_path)

@@ -93,6 +93,13 @@ def test_best_single_teacher_within_noise_says_so() -> None:
     assert route.reason.endswith("it is the best single teacher too")
 
 
+def test_a_few_probes_do_not_outvote_many() -> None:
+    many = probed({"large": {"speller": 84, "adder": 72, "generalist": 0}}, 120)
+    few = probed({f"small{i}": {"speller": 1, "adder": 2, "generalist": 0} for i in range(2)}, 3)
+    routes = decide(STRONGEST, ["large", "small0", "small1"], TEACHERS, many | few)
+    assert {route.teacher for route in routes} == {"speller"}
+
+
 def test_ties_go_to_the_best_single_teacher_then_by_the_recipes_order() -> None:
     even = probed({"x": {"a": 20, "b": 20, "c": 20}, "y": {"a": 10, "b": 30, "c": 30}})
     for config, order in itertools.product(
