@@ -417,14 +417,9 @@ class _Planner:
         if not questions:
             return ""
         usd = judge_usd(self.workspace, questions)
-        cost = (
-            " at a price that is not known"
-            if usd is None
-            else f" for at most ${usd:,.2f}"
-            if usd
-            else ""
-        )
-        return f"; at most {questions:,} questions to judges{cost}, not counted here"
+        cost = f" for at most ${usd:,.2f}" if usd else ""
+        unknown = " at a price that is not known" if usd is None else ""
+        return f"; at most {questions:,} questions to judges{cost}{unknown}, not counted here"
 
     def _timing(self) -> str:
         usd = self.workspace.recipe.evaluate.speed.endpoint_usd

@@ -39,9 +39,7 @@ class UnroutableTask(InputError):
     """No teacher can be named for a task."""
 
 
-HALF_KNOWN = (
-    30  # probes with which a task has half its weight in the choice of the best single teacher
-)
+HALF_KNOWN = 30  # probes with which a task has half its weight in the best single teacher's mean
 
 
 @dataclass(frozen=True, slots=True)

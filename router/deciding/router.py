@@ -230,17 +230,12 @@ class Router:
             if local:
                 local = _local_from(local, load((folder / ARRAYS).read_bytes()))
             routes = tuple(route_from(route) for route in fields["routes"])
-            teachers, guard = tuple(fields["teachers"]), fields["guard"]
+            return cls(tuple(fields["teachers"]), routes, local, gain, fields["guard"])
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise DamagedRouter(
                 f"{folder} holds no router, or a damaged one ({type(error).__name__}: {error}): fit and save "
                 "it again."
             ) from error
-        unknown = {route.teacher for route in routes} - set(teachers)
-        if unknown or not routes:
-            named = f"names {', '.join(sorted(unknown))}, no teacher" if unknown else "has no route"
-            raise DamagedRouter(f"the router in {folder} {named}: fit and save it again.")
-        return cls(teachers, routes, local, gain, guard)
 
 
 def fit_router(

@@ -26,7 +26,7 @@ from torch import Tensor
 CHUNK = 128  # positions whose logits are in memory together; larger ones are no faster on a CPU
 UNLABELLED = -100  # of a position without a label, as everywhere in torch
 LEAST_TAIL = 1e-6  # what a teacher's tail counts at least, so that the reverse divergence is finite
-TINY = 1e-30  # above the least float32 and bfloat16
+TINY = 1e-30  # so small that a student's tail is never cut, and no float32 overflows by it
 
 
 @dataclass(frozen=True, slots=True)
