@@ -227,7 +227,7 @@ def _route_line(output: Output) -> str:
 
 def router_is_there(workspace: Workspace, output: Output) -> bool:
     """Whether the router that `route` fitted still stands in the run folder, as it was."""
-    return folder_hash(workspace.folder / output["folder"], [ROUTER_FILES]) == output["sha"]
+    return folder_hash(workspace.folder / output["folder"], [ROUTER_FILES]) == output.get("sha")
 
 
 ROUTE = Stage(
