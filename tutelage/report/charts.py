@@ -361,7 +361,7 @@ def _sizes(
         better,
         sorted(marks, key=lambda mark: mark.point.role),  # teachers, whose dots are small, on top
         _steps(marks, better),
-        [(share(t, 0, top), f"{t:,.4g}") for t in ticks(top)],
+        [(share(t, 0, top), f"{t:,.0f}" if t >= 1000 else f"{t:.4g}") for t in ticks(top)],
         [(100 - t, f"{t} %") for t in (0, 25, 50, 75, 100)],
     )
 
