@@ -79,7 +79,7 @@ class LossLog:
             raise _diverged(f"the loss is {self.window.loss} by step {step}")
         return self.window.loss
 
-    def _watch(self, step: int) -> None:
+    def _check_divergence(self, step: int) -> None:
         window = self.window
         if window.first is None:
             window.first = self.last_loss
@@ -96,7 +96,7 @@ class LossLog:
         Raises Diverged where it has been far above the first line's for a while.
         """
         self.last_loss = self.settle(step) / max(self.window.steps, 1)
-        self._watch(step)
+        self._check_divergence(step)
         line = {
             "step": step,
             "tokens": self.window.tokens,
