@@ -23,6 +23,7 @@ from typing import IO, TYPE_CHECKING, Any
 from ledger.errors import TutelageError
 from ledger.prompts import Message, Prompt
 from ledger.store import Ledger
+from ledger.threads import waiting
 
 if TYPE_CHECKING:
     from router.teachers.local import LocalTeacher
@@ -329,15 +330,11 @@ class _Child:
 
 
 def _environment() -> dict[str, str]:
-    """The child's environment: this package importable, no network, no chatter.
-
-    Threads that wait without spinning cost nothing on a quiet machine; on a busy one spinning made
-    a round 15 times longer.
-    """
+    """The child's environment: this package importable, no network, no chatter."""
     here = str(Path(__file__).resolve().parents[1])
     inherited = os.environ.get("PYTHONPATH")
     return {
-        "OMP_WAIT_POLICY": "PASSIVE",
+        **waiting(),
         **os.environ,
         "PYTHONPATH": os.pathsep.join([here, inherited] if inherited else [here]),
         "HF_HUB_OFFLINE": "1",

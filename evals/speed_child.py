@@ -18,6 +18,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from ledger.threads import threads_for
+
 MIB = 2**20
 BATCHES = 2  # of a round below the highest concurrency
 
@@ -89,7 +91,7 @@ class _Model:
 
     def _answer(self, batches: list[list[list[int]]]) -> list[list[float]]:
         """Every answer gets exactly `max_tokens` tokens. Returns the seconds of each batch's steps."""
-        with self.torch.inference_mode():
+        with self.torch.inference_mode(), threads_for(self.network.num_parameters()):
             steps_s = [self._generate(rows) for rows in batches]
         if self.device == "cuda":
             self.torch.cuda.synchronize()

@@ -19,6 +19,7 @@ from typing import Annotated, Any
 import typer
 
 from ledger.errors import InputError, TutelageError
+from ledger.threads import waiting
 from tutelage.names import refuse_clashes
 
 app = typer.Typer(
@@ -384,9 +385,7 @@ def doctor(
 
 def main() -> None:
     """The `tutelage` command. Errors that are someone's to mend are printed without a traceback."""
-    # OpenMP's threads wait by spinning, which on a busy machine takes the time from the one that works:
-    # a round of generation took 20 s instead of 1.4 s. torch reads this when it is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.update(waiting())
     try:
         if sys.argv[1:2] != ["doctor"]:  # which looks closer and goes on
             refuse_clashes()

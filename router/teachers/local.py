@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ledger.keys import content_key, folder_hash, teacher_key
 from ledger.prompts import Prompt
+from ledger.threads import threads_for
 from ledger.weights import BrokenWeights, refuse_broken, refuse_missing
 from router.teachers.errors import CallError, TeacherUnavailable
 from router.teachers.protocol import Answer, Sampling, lacking, too_long, with_system
@@ -151,7 +152,7 @@ class LocalTeacher:
         import torch
 
         network = self._loaded_network()
-        with torch.no_grad():
+        with torch.no_grad(), threads_for(network.num_parameters()):
             states = network.base_model(
                 tokens_B_T.to(network.device),
                 attention_mask=mask_B_T.to(network.device),
@@ -245,7 +246,8 @@ class LocalTeacher:
         fill = network.generation_config.pad_token_id
         tokens_B_P = torch.tensor([[fill] * (width - len(row)) + row for row in ids])
         mask_B_P = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids])
-        with torch.inference_mode(), _dice(sampling, prompts):
+        threads = threads_for(network.num_parameters())
+        with torch.inference_mode(), threads, _dice(sampling, prompts):
             out_B_T = network.generate(
                 tokens_B_P.to(network.device),
                 attention_mask=mask_B_P.to(network.device),
@@ -330,7 +332,7 @@ class LocalTeacher:
             tokens_B_T = torch.tensor([row + [0] * (width - len(row)) for row in ids])
             mask_B_T = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in ids])
             first = min(starts)  # the first token that is foretold
-            with torch.inference_mode():
+            with torch.inference_mode(), threads_for(network.num_parameters()):
                 logits_B_K_V = network(
                     tokens_B_T.to(network.device),
                     attention_mask=mask_B_T.to(network.device),
