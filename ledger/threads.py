@@ -12,13 +12,11 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-SMALL = (
-    1_000_000  # parameters; where two threads stop being slower (`docs/benchmarks.md`, "Threads")
-)
+SMALL = 1_000_000  # parameters (`docs/benchmarks.md`, "Threads")
 
 # OpenMP's threads spin while they wait, which on a busy machine takes the time from the thread that works:
 # a round of generation took 20 s instead of 1.4 s. Those that sleep at once are woken for every short step,
-# which made steps of up to 5 million parameters slower than with one thread. So they spin for some 30 us first.
+# which made steps of up to 3 million parameters slower than with one thread. So they spin for some 30 us first.
 WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "10000"}
 
 
@@ -33,10 +31,7 @@ def threads_for(parameters: int) -> Iterator[None]:
     import torch
 
     before = torch.get_num_threads()
-    if parameters >= SMALL or before == 1:
-        yield
-        return
-    torch.set_num_threads(1)
+    torch.set_num_threads(1 if parameters < SMALL else before)
     try:
         yield
     finally:
