@@ -25,6 +25,8 @@ from typing import Any
 
 import numpy as np
 
+from ledger.threads import waiting
+
 SAMPLES, LENGTH, V, D, K = 12, 256, 49_152, 576, 32
 TOKENS = SAMPLES * LENGTH
 SYSTEMS = ("trl", "hard", "logit")
@@ -232,7 +234,7 @@ def child(what: str, steps: int) -> dict[str, float]:
 def measure(what: str, steps: int) -> dict[str, float]:
     """The same in a process of its own."""
     words = [sys.executable, "-m", "benchmarks.distil", "--child", what, "--steps", str(steps)]
-    env = {"HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    env = {"HF_HUB_OFFLINE": "1", **waiting(), **os.environ}
     out = subprocess.run(words, env=env, stdout=subprocess.PIPE, text=True, check=True).stdout
     found: dict[str, float] = json.loads(out.splitlines()[-1])
     return found

@@ -25,6 +25,7 @@ import numpy as np
 from benchmarks.sets.classes import Classes, read_classes
 from ledger.prompts import Prompt
 from ledger.store import Ledger
+from ledger.threads import waiting
 from router.deciding import fit
 from router.embedding import Embedder, embed, embedded, load_embedder
 from router.embedding.locating import DEFAULT
@@ -143,7 +144,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES)
     parser.add_argument("--stream", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.update(waiting())
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one thread is one thread
     if options.stream:
         print(json.dumps(stream(Path(options.stream[0]), int(options.stream[1]))))

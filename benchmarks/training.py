@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ledger.threads import waiting
+
 BASE = Path(__file__).parents[1] / "recipes" / "quickstart" / "base"
 BATCH = 32
 SYSTEMS = ("ours", "trl")
@@ -118,7 +120,7 @@ def train_trl(folder: Path, steps: int) -> tuple[int, float, float]:
 def measure(system: str, steps: int) -> dict[str, float]:
     """One training in a process of its own."""
     words = [sys.executable, "-m", "benchmarks.training", "--child", system, "--steps", str(steps)]
-    env = {"HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    env = {"HF_HUB_OFFLINE": "1", **waiting(), **os.environ}
     out = subprocess.run(words, env=env, capture_output=True, text=True, check=True).stdout
     found: dict[str, float] = json.loads(out.splitlines()[-1])
     return found

@@ -27,7 +27,6 @@ from ledger.records import (
     vocabulary_key,
 )
 from ledger.store import Ledger
-from ledger.threads import threads_for
 from ledger.topk import TopKFormat
 from trainer import checkpoints
 from trainer.base import find_base, load_model, open_tokenizer, quiet, revision, text_config
@@ -198,8 +197,7 @@ def _fit(
         if job.config.tensorboard:
             log = job.out.with_name(f"{job.out.name}.tensorboard")
             trainer.add_callback(tensorboard(log, checkpoints.step_of(newest) if newest else 0))
-        with threads_for(trainer.model.num_parameters()):
-            _train_from(job, trainer, newest)
+        _train_from(job, trainer, newest)
         kept = trainer.log_file.window.best_step or trainer.state.global_step
         data = data.until(kept * job.config.batch_size * job.config.accumulate)
         final = job.work / "student"

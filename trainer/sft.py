@@ -23,6 +23,7 @@ from trl import SFTConfig, SFTTrainer
 from trl.models.utils import _ForwardRedirection
 
 from ledger.records import Records
+from ledger.threads import threads_for
 from trainer import checkpoints
 from trainer.config import StudentConfig
 from trainer.data import Collator, CurriculumSampler, Rows, TrainingData
@@ -104,6 +105,11 @@ class StudentTrainer(SFTTrainer):
         del inner.forward  # TRL's patch of the instance; the class's own shows again
         self._head = StudentHead(inner)
         self.remove_callback(PrinterCallback)
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """As TRL's, with the threads that the student's size pays for."""
+        with threads_for(self.model.num_parameters()):
+            return super().train(*args, **kwargs)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return CurriculumSampler(self.data.order)

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from ledger.errors import TutelageError
-from ledger.threads import threads_for
 from trainer.config import StudentConfig
 from trainer.errors import NothingToTrain, NotMeasured, OutOfMemory
 from tutelage.report.words import duration
@@ -163,8 +162,7 @@ def _child(job: dict[str, Any]) -> Measured:
                 ticks.append(time.monotonic())
 
         trainer.add_callback(Clock())
-        with threads_for(trainer.model.num_parameters()):
-            trainer.train()
+        trainer.train()
         trained = sum(each.numel() for each in trainer.model.parameters() if each.requires_grad)
     gpu = torch.cuda.is_available()
     peak_mib = torch.cuda.max_memory_reserved() / 2**20 if gpu else peak_rss_mib()
