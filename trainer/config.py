@@ -249,8 +249,8 @@ class StudentConfig(_Shaped):
     max_length: int | None = Field(
         default=None,
         ge=8,
-        description="Most tokens of prompt and answer together; longer samples are left out and "
-        "counted. The base's context if not given.",
+        description="Most tokens of prompt and answer together; longer samples are left out, "
+        "counted and named. The base's context if not given.",
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",

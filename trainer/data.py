@@ -34,7 +34,7 @@ class TrainingData:
     starts: "np.ndarray"  # (N,) int32: where in a sample the trained tokens begin
     order: "np.ndarray"  # (P,) int32
     held: "np.ndarray"  # (H,) int32: samples that are measured and not trained
-    skipped: tuple[str, ...]  # keys of samples that are too long
+    skipped: dict[str, int]  # tokens of the samples that are too long, by key
 
     @classmethod
     def of_tokens(
@@ -55,7 +55,7 @@ class TrainingData:
             starts=starts.astype(np.int32),
             order=np.arange(count, dtype=np.int32),
             held=np.zeros(0, np.int32),
-            skipped=(),
+            skipped={},
         )
 
     @property
@@ -118,7 +118,7 @@ def read_data(
         starts=np.array([e.start for e in encoded], np.int32),
         order=kept[~held[kept]],
         held=np.flatnonzero(held).astype(np.int32),
-        skipped=tuple(keys[row] for row in np.flatnonzero(lengths > max_length)),
+        skipped={keys[row]: int(lengths[row]) for row in np.flatnonzero(lengths > max_length)},
     )
 
 

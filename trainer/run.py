@@ -51,6 +51,7 @@ DAY_NAME = "day"  # in the working folder: when the training began
 BLOCK_NAME = "block"  # in the working folder: positions whose hidden states are made at once
 NO_MEMORY = ("can't allocate memory", "not enough memory")  # as torch says it on a CPU
 NO_LIMIT = 1_000_000  # tokens; a base that states no context
+NAMED = 3  # of the samples that are too long, in a note
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class StudentRun:
     log: Path
     tokens: int  # trained tokens, repeats and epochs included
     samples: int  # positions that the kept weights were trained on, likewise
-    skipped: int  # distinct samples left out as too long
+    skipped: dict[str, int]  # tokens of the distinct samples left out as too long, by key
     kept_step: int  # after which the weights were as they are
     parameters: int
 
@@ -162,6 +163,17 @@ def longest_sample(config: StudentConfig, base: str) -> int:
     return min(config.max_length or context, context)
 
 
+def _left_out(skipped: Mapping[str, int], limit: int) -> str:
+    """In words: how many samples are too long, and the longest by name."""
+    longest = sorted(skipped, key=lambda key: (-skipped[key], key))[:NAMED]
+    names = ", ".join(f"{key} ({skipped[key]:,} tokens)" for key in longest)
+    rest = f" and others, all in the student's {RECORD_NAME}" if len(skipped) > NAMED else ""
+    return (
+        f"samples of more than {limit:,} tokens (`student.max_length`, or the base's context) are left out, "
+        f"{len(skipped):,} of them: {names}{rest}"
+    )
+
+
 def _finished(job: _Job) -> StudentRun | None:
     """The student that a call before this one finished. Raises StudentExists for another one."""
     if not job.out.exists():
@@ -187,7 +199,7 @@ def _fit(
     if len(data.held):
         job.note(f"{len(data.held):,} of {len(data.keys):,} samples are held out")
     if data.skipped:
-        job.note(f"{len(data.skipped)} samples are too long for the student and are left out")
+        job.note(_left_out(data.skipped, longest_sample(job.config, job.base)))
     _check_weights(job, data)
     records = _open_records(job, tokenizer, data)
     features = _open_features(job, chat, data)
@@ -224,7 +236,7 @@ def _fit(
         log=job.out / LOG_NAME,
         tokens=trainer.log_file.window.tokens,
         samples=len(data.order),
-        skipped=len(data.skipped),
+        skipped=data.skipped,
         parameters=_count_parameters(trainer),
         kept_step=kept,
     )

@@ -84,6 +84,32 @@ def test_a_student_that_is_there_is_returned_and_recorded_once(folder, whole):
     assert Ledger(folder / "whole-ledger").rows("SELECT count(*) FROM licence") == [(1,)]
 
 
+def test_samples_that_are_too_long_are_named(tmp_path):
+    from ledger.store import Ledger
+    from tests.trainer.support import fill_ledger, make_mix, make_rows
+
+    rows = make_rows(60)
+    for i in range(4):
+        rows[i]["completion"] = [{"role": "assistant", "content": "x" * (100 + i)}]
+    make_base(tmp_path / "base")
+    make_mix(tmp_path / "mix", rows)
+    ledger = Ledger(tmp_path / "student-ledger")
+    notes: list[str] = []
+    with ledger.writing("test"):
+        fill_ledger(ledger, rows, read_manifest(tmp_path / "mix").lock_sha)
+    student = run(tmp_path, "student", notes, epochs=1, max_length=60)
+    assert set(student.skipped) == {row["sample"] for row in rows[:4]}
+    assert min(student.skipped.values()) > 60
+    assert student.samples == 56
+    told = next(note for note in notes if "student.max_length" in note)
+    assert "more than 60 tokens" in told
+    assert "4 of them" in told
+    assert "training.json" in told
+    shortest, *longest = sorted(student.skipped, key=student.skipped.__getitem__)
+    assert all(f"{key} ({student.skipped[key]} tokens)" in told for key in longest)
+    assert shortest not in told
+
+
 def test_another_student_is_never_overwritten(folder, whole):
     with pytest.raises(StudentExists, match="nothing is overwritten"):
         run(folder, "whole", epochs=1)

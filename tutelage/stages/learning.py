@@ -265,7 +265,7 @@ def train_one(
         "steps": student.steps,
         "tokens": student.tokens,
         "samples": student.samples,
-        "skipped": student.skipped,
+        "skipped": len(student.skipped),
         "training_s": student.seconds,
         "parameters": student.parameters,
         "kept_step": student.kept_step,
