@@ -86,8 +86,9 @@ def write_card(
     key: str,
     seed: int,
     origin: str | None,
+    on_hub: bool,
 ) -> None:
-    """Writes the card: base, mix lock, teachers with licences and samples, settings."""
+    """Writes the card: base (by its id if `on_hub`), mix lock, teachers with licences and samples, settings."""
     counts = Counter(data.teachers[row] for row in data.order.tolist())
     rows = [
         f"| {_cell(name)} | {_cell(licences.get(name, 'unknown'))} | {n} |"
@@ -96,7 +97,7 @@ def write_card(
     stages = [f"`{_cell(stage.name)}` ({stage.stop - stage.start})" for stage in manifest.stages]
     settings = {name: value for name, value in config.model_dump().items() if value is not None}
     lines = [
-        *_front_matter(config),
+        *_front_matter(config, on_hub),
         f"# Student of {_cell(run)}",
         "",
         f"Fine-tuned by Tutelage from `{_cell(config.base)}` on answers of {len(counts)} teachers.",
@@ -134,10 +135,10 @@ def write_card(
     write_atomically(folder / CARD_NAME, "\n".join(lines).encode("utf-8", errors="replace"))
 
 
-def _front_matter(config: StudentConfig) -> list[str]:
+def _front_matter(config: StudentConfig, on_hub: bool) -> list[str]:
     """YAML that model hubs read; JSON strings are YAML strings."""
     lines = ["---", "library_name: transformers", "tags: [tutelage, trl, sft]"]
-    if not config.base.startswith(("/", ".")) and config.base.count("/") == 1:
+    if on_hub:
         lines.append(f"base_model: {json.dumps(config.base)}")
     if config.licence:
         lines.append(f"license: {json.dumps(config.licence.lower())}")

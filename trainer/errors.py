@@ -7,11 +7,10 @@ InputError
 ├── NotMeasured         no step can be timed, or none ends
 ├── NoSuchLayer         the recipe names a layer that a model does not have
 ├── TensorBoardMissing  what writes for TensorBoard is not installed
-├── UnknownTask         the recipe weighs a task that the mix does not have
 └── TemplateError       the base's chat template cannot be trained through
 TutelageError
 ├── NothingToTrain      no sample of the mix fits the student
-├── Diverged            the loss is no longer a number
+├── Diverged            the loss is no number, or stays far above its beginning
 ├── OutOfMemory         a step does not fit into the memory
 └── StudentExists       the student's folder holds another student
 """
@@ -31,7 +30,6 @@ __all__ = [
     "StudentExists",
     "TemplateError",
     "TensorBoardMissing",
-    "UnknownTask",
 ]
 
 
@@ -44,7 +42,7 @@ class BaseMissing(BadBase):
 
 
 class FeaturesMissing(InputError):
-    """The student is to learn from hidden states, and no teacher gives any."""
+    """The student is to learn from hidden states, and no teacher gives any, or none at the student's tokens."""
 
 
 class NotMeasured(InputError):
@@ -59,16 +57,12 @@ class TensorBoardMissing(InputError):
     """`student.tensorboard` is set, and nothing that writes for it is installed."""
 
 
-class UnknownTask(InputError):
-    """`student.weights` names a task that no sample of the mix has."""
-
-
 class NothingToTrain(TutelageError):
     """No sample, or too few, fits into the student's context."""
 
 
 class Diverged(TutelageError):
-    """The loss became NaN or infinite; the newest checkpoint is from before that."""
+    """The loss or a weight is no number any more, or the cross-entropy grew and stayed beyond use."""
 
 
 class OutOfMemory(TutelageError):

@@ -13,7 +13,8 @@ from trainer.errors import Diverged
 
 LOG_NAME = "training_log.jsonl"
 POINTS = 200  # lines in a whole log, about
-# A loss has diverged that stays, for so many lines, so many times above the first line's, and nats above that.
+# A training has diverged whose cross-entropy stays, for so many lines, so many times above what it was when its
+# groups were first trained, and nats above that. The loss itself also changes with weights and signals.
 LOST_LINES, LOST_TIMES, LOST_NATS = 3, 3.0, 5.0
 
 # What is added up of each group (a task's samples of one teacher): trained tokens and their cross-entropy,
@@ -34,7 +35,9 @@ class Window:
     best: float | None = None  # least loss on what is held out
     best_step: int = 0  # after which it was measured
     since: int = 0  # measurements that came after it
-    first: float | None = None  # loss of the first line
+    first: list[float | None] = field(
+        default_factory=list
+    )  # cross-entropy of each group's first line
     lost: int = 0  # lines in a row that are far above it
 
 
@@ -76,24 +79,30 @@ class LossLog:
                 [a + b for a, b in zip(*both, strict=True)] for both in zip(was, added, strict=True)
             ]
         if not math.isfinite(self.window.loss):
-            raise _diverged(f"the loss is {self.window.loss} by step {step}")
+            raise diverged(f"the loss is {self.window.loss} by step {step}")
         return self.window.loss
 
     def _check_divergence(self, step: int) -> None:
         window = self.window
-        if window.first is None:
-            window.first = self.last_loss
-        far = self.last_loss > LOST_TIMES * window.first + LOST_NATS
+        window.first = window.first or [None] * len(window.groups)
+        tokens = now = before = 0.0
+        for group, (count, ce, *_) in enumerate(window.groups):
+            if count:
+                first = window.first[group]
+                first = window.first[group] = ce / count if first is None else first
+                tokens, now, before = tokens + count, now + ce, before + first * count
+        far = now > LOST_TIMES * before + LOST_NATS * tokens
         window.lost = window.lost + 1 if far else 0
         if window.lost == LOST_LINES:
-            raise _diverged(
-                f"the loss is {self.last_loss:.1f} by step {step}, from {window.first:.1f}"
+            raise diverged(
+                f"the cross-entropy is {now / tokens:.1f} nats a token by step {step}, "
+                f"from {before / tokens:.1f}"
             )
 
     def write(self, step: int, learning_rate: float, held_out: Any = None) -> dict[str, Any]:
         """Ends the window with a line, and returns it. `loss` is the mean over the window's steps.
 
-        Raises Diverged where it has been far above the first line's for a while.
+        Raises Diverged where the cross-entropy has been far above the groups' first lines' for a while.
         """
         self.last_loss = self.settle(step) / max(self.window.steps, 1)
         self._check_divergence(step)
@@ -142,7 +151,8 @@ class LossLog:
         return asdict(self.window)
 
 
-def _diverged(how: str) -> Diverged:
+def diverged(how: str) -> Diverged:
+    """The error, with what to try."""
     return Diverged(
         f"{how}: the training diverged. Try a lower `student.learning_rate` (a third), a longer "
         "`student.warmup`, or `student.dtype: float32`."

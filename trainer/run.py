@@ -33,10 +33,10 @@ from trainer.base import find_base, load_model, open_tokenizer, quiet, revision,
 from trainer.card import write_card
 from trainer.config import NOT_LEARNT, LogitConfig, StudentConfig
 from trainer.data import TrainingData, examples_by_teacher, read_data, require_aligned
-from trainer.errors import BadBase, FeaturesMissing, OutOfMemory, StudentExists, UnknownTask
+from trainer.errors import BadBase, FeaturesMissing, OutOfMemory, StudentExists
 from trainer.features import BLOCK_BATCHES, NOBODY, FeatureSource, FeatureTeachers
-from trainer.losslog import LOG_NAME, LossLog, Window
-from trainer.shaping import origin, starting_weights
+from trainer.losslog import LOG_NAME, LossLog, Window, diverged
+from trainer.shaping import origin, refuse_targets, starting_weights
 from trainer.signals.hard import ChatFormat
 from trainer.tensorboard import tensorboard
 
@@ -119,7 +119,7 @@ def train(
     `logit` takes, and `features` the teachers that give states to the signal `feature`; the ledger must be
     open for writing. A call for a student that is there already returns it. Raises BadBase, TemplateError,
     NothingToTrain, Diverged, OutOfMemory, StudentExists, MixDamaged, RecordsMissing, RecordsMismatch,
-    FeaturesMissing, NoSuchLayer, UnknownTask.
+    FeaturesMissing, NoSuchLayer.
     """
     manifest = read_manifest(mix_folder)
     start = [revision(find_base(config.base, base_dir)), config.layers, config.shape, seed]
@@ -200,7 +200,8 @@ def _fit(
         job.note(f"{len(data.held):,} of {len(data.keys):,} samples are held out")
     if data.skipped:
         job.note(_left_out(data.skipped, longest_sample(job.config, job.base)))
-    _check_weights(job, data)
+    if idle := sorted(job.config.weights.keys() - set(data.tasks)):
+        job.note(f"student.weights names {', '.join(idle)}, of which the mix has no sample")
     records = _open_records(job, tokenizer, data)
     features = _open_features(job, chat, data)
     newest = _last_checkpoint(job)
@@ -226,6 +227,7 @@ def _fit(
         key=job.key,
         seed=job.seed,
         origin=origin(job.config, find_base(job.config.base, job.base_dir)),
+        on_hub=not (job.base_dir / job.config.base).is_dir(),
     )
     shutil.copyfile(trainer.log_file.path, final / LOG_NAME)
     student = StudentRun(
@@ -323,6 +325,12 @@ def _open_features(job: _Job, chat: ChatFormat, data: TrainingData) -> FeatureSo
     )
     for name, why in source.reasons.items():
         job.note(f"no hidden states of {name}: {why}")
+    if not source.covered:
+        raise FeaturesMissing(
+            "no trained token begins where one of its teacher's does, so there are no hidden states to learn "
+            "from: the chat templates of student and teachers write the answers too differently. Leave "
+            "`feature` out of `student.signal`, or take another base."
+        )
     job.note(
         f"{source.covered:,} of {data.trained:,} trained tokens have their teacher's hidden states"
     )
@@ -358,13 +366,6 @@ def _last_checkpoint(job: _Job) -> Path | None:
         return None
 
 
-def _check_weights(job: _Job, data: TrainingData) -> None:
-    if unknown := sorted(job.config.weights.keys() - set(data.tasks)):
-        raise UnknownTask(
-            f"student.weights names task `{unknown[0]}`, and the mix has {', '.join(sorted(set(data.tasks)))}"
-        )
-
-
 def records_head(logit: LogitConfig, tokenizer: Any) -> RecordsHead:
     """What a file of records must be over to train a student with this tokenizer."""
     vocabulary = tokenizer.get_vocab()
@@ -389,7 +390,7 @@ def _build(
         job.config.lora is not None
     )  # frozen weights need no float32 copy to add small steps to
     model = load_model(job.base, torch.bfloat16 if bf16 and frozen else torch.float32)
-    _check_targets(job.config, model)
+    refuse_targets(job.config, model)
     _check_embeddings(job.config, model, data)
     steps = sft.count_steps(job.config, len(data.order))
     log = LossLog(job.work / LOG_NAME, sft.log_every(steps), data.groups)
@@ -399,22 +400,6 @@ def _build(
     trainer = sft.StudentTrainer(model, tokenizer, data, args, log, job.config, records, features)
     trainer.add_callback(sft.Bookkeeper(trainer, job.config, job.on_progress))
     return trainer
-
-
-def _check_targets(config: StudentConfig, model: Any) -> None:
-    from torch import nn
-
-    linear = {
-        name.rpartition(".")[2]
-        for name, each in model.named_modules()
-        if isinstance(each, nn.Linear)
-    }
-    targets = config.lora.targets if config.lora and config.lora.targets else []
-    if unknown := [name for name in targets if name.rpartition(".")[2] not in linear]:
-        raise BadBase(
-            f"student.lora.targets names {unknown[0]!r}, and {config.base} has no linear layer of that name; "
-            f"there are {', '.join(sorted(linear))}."
-        )
 
 
 def _check_embeddings(config: StudentConfig, model: Any, data: TrainingData) -> None:
@@ -504,6 +489,10 @@ def _save_model(trainer: "StudentTrainer", chat: ChatFormat, folder: Path) -> No
     if hasattr(model, sft.PROJECTORS):
         delattr(model, sft.PROJECTORS)
     vars(model).pop("forward", None)  # TRL's head and autocast patch the instance
+    if broken := [name for name, each in model.named_parameters() if not each.isfinite().all()]:
+        raise diverged(
+            f"{len(broken)} of the student's weights, such as {broken[0]}, hold no numbers at the end"
+        )
     stored = AutoConfig.from_pretrained(place, trust_remote_code=False).dtype
     if stored is not None:
         model = model.to(stored)

@@ -70,6 +70,31 @@ def refuse_student(config: StudentConfig, base_dir: Path) -> None:
         _shape_of(config, base)
     else:
         refuse_broken(Path(base))
+    if config.lora is not None and config.lora.targets:
+        refuse_targets(config, _skeleton(config, base))
+
+
+def refuse_targets(config: StudentConfig, model: "nn.Module") -> None:
+    """Raises BadBase where `student.lora.targets` names no layer of the model that can have an adapter.
+
+    A target is a layer's name or the end of it from a dot on, as PEFT has it.
+    """
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    head = model.get_output_embeddings()
+    linear = [
+        name
+        for name, each in model.named_modules()
+        if isinstance(each, nn.Linear | Conv1D) and each is not head
+    ]
+    for target in (config.lora and config.lora.targets) or ():
+        if not any(f".{name}".endswith(f".{target}") for name in linear):
+            there = sorted({name.rpartition(".")[2] for name in linear})
+            raise BadBase(
+                f"student.lora.targets names {target!r}, and {config.base} has no linear layer of that name "
+                f"that can have an adapter; there are {', '.join(there)}."
+            )
 
 
 def depth_of(config: StudentConfig, base_dir: Path) -> int:
@@ -116,6 +141,18 @@ def _shape_of(config: StudentConfig, base: str) -> Any:
         told = str(error).strip().splitlines()[-1].strip()
         raise BadBase(f"student.shape {config.shape} makes no model: {told}") from error
     return shape
+
+
+def _skeleton(config: StudentConfig, base: str) -> Any:
+    """The student's modules, without weights."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    shape = _shape_of(config, base)
+    if config.layers is not None:
+        _reshape(shape, {"num_hidden_layers": config.layers})
+    with quiet(), torch.device("meta"):
+        return AutoModelForCausalLM.from_config(shape)
 
 
 def _draw(config: StudentConfig, base: str, seed: int) -> Any:

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import torch
 
 from trainer.errors import Diverged
 from trainer.losslog import LossLog, Window, read_log
@@ -35,21 +36,46 @@ def test_a_resumed_log_equals_an_unbroken_one(tmp_path):
     assert [line["step"] for line in read_log(again.path)] == [4, 8, 12]
 
 
-def test_a_loss_that_stays_far_above_its_beginning_stops_too(tmp_path):
-    log = LossLog(tmp_path / "log.jsonl", 1)
+@pytest.fixture
+def line(tmp_path):
+    log = LossLog(tmp_path / "log.jsonl", 1, [("maths", "ann"), ("code", "bob")])
     log.resume(Window(), 0)
 
-    def line(step, loss):
+    def write(step, maths=None, code=None, loss=1.0):
         log.window.steps += 1
         log.add(loss)
+        counts = [10.0 * (each is not None) for each in (maths, code)]
+        log.add_groups(
+            torch.tensor(
+                [
+                    [n, n * (ce or 0), 0, 0, 0, 0]
+                    for n, ce in zip(counts, (maths, code), strict=True)
+                ]
+            )
+        )
         log.write(step, 0.1)
+        if step == 5:
+            log.resume(Window(**log.state(5)), 5)  # killed and resumed: what was is not forgotten
 
-    for step, loss in enumerate([5.5, 30.0, 30.0, 15.0, 25.0]):
-        line(step, loss)
-    log.resume(Window(**log.state(5)), 5)  # killed and resumed: what it was is not forgotten
+    return write
+
+
+def test_a_cross_entropy_that_stays_far_above_its_beginning_stops_too(line):
+    for step, ce in enumerate([5.5, 30.0, 30.0, 15.0, 25.0]):
+        line(step + 1, ce)
     line(6, 28.0)
-    with pytest.raises(Diverged, match=r"is 90.0 by step 7, from 5.5.*student.learning_rate"):
+    with pytest.raises(
+        Diverged, match=r"is 90.0 nats a token by step 7, from 5.5.*student.learning_rate"
+    ):
         line(7, 90.0)
+
+
+def test_a_stage_that_counts_more_or_is_harder_has_not_diverged(line):
+    for step in range(1, 5):
+        line(step, maths=0.2, loss=0.2)
+    for step in range(5, 10):
+        line(step, code=8.0, loss=80.0)  # another task, weighed by 10
+    line(10, maths=0.3, code=7.0, loss=30.0)
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])

@@ -1,6 +1,7 @@
 """Students of other sizes: layers of the base that are kept, shapes with weights of their own."""
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from tests.trainer.training_child import run
 from trainer.base import load_model
 from trainer.config import SizeConfig, StudentConfig
 from trainer.errors import BadBase
-from trainer.shaping import starting_weights
+from trainer.shaping import refuse_student, refuse_targets, starting_weights
 
 
 def start(folder: Path, out: Path, seed: int = 7, **fields: Any) -> str:
@@ -146,3 +147,30 @@ def test_sizes_that_contradict_themselves_are_refused(fields: dict[str, Any]) ->
 def test_a_size_is_called_by_what_is_its_own() -> None:
     assert SizeConfig(shape={"hidden_size": 48, "num_hidden_layers": 2}).label == "48-2"
     assert SizeConfig(name="tiny", base="x/y").label == "tiny"
+
+
+@pytest.mark.parametrize(
+    "targets", [["layers.9.self_attn.q_proj"], ["q_proj", "prj"], ["lm_head"], ["proj"]]
+)
+def test_adapters_for_layers_that_are_not_there_are_refused_without_weights(
+    folder: Path, targets: list[str]
+) -> None:
+    config = StudentConfig.model_validate({"base": "base", "lora": {"targets": targets}})
+    with pytest.raises(BadBase, match=f"names '{targets[-1]}'.*there are .*q_proj"):
+        refuse_student(config, folder)
+
+
+@pytest.mark.parametrize("target", ["q_proj", "self_attn.q_proj", "layers.1.self_attn.q_proj"])
+def test_adapters_are_named_as_peft_names_them(folder: Path, target: str) -> None:
+    config = StudentConfig.model_validate({"base": "base", "lora": {"targets": [target]}})
+    refuse_student(config, folder)
+    with pytest.raises(BadBase, match="lora.targets") if "1" in target else nullcontext():
+        refuse_student(config.model_copy(update={"layers": 1}), folder)
+
+
+def test_the_layers_of_gpt2_can_have_adapters() -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=8, n_positions=8, n_embd=8, n_layer=1, n_head=2))
+    config = StudentConfig.model_validate({"base": "gpt2", "lora": {"targets": ["c_attn"]}})
+    refuse_targets(config, model)

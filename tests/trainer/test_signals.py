@@ -9,7 +9,7 @@ import torch
 from tests.trainer.signals import KINDS, given, teachers
 from tests.trainer.stopping import Stopped, kill_when, stop_at, without_times
 from tests.trainer.training_child import run, run_kind
-from trainer.errors import FeaturesMissing, NoSuchLayer, UnknownTask
+from trainer.errors import FeaturesMissing, NoSuchLayer
 from trainer.losslog import read_log
 
 
@@ -212,9 +212,11 @@ def test_features_that_nobody_gives_are_told(folder: Path) -> None:
         run(folder, "nobody", signal="feature")
 
 
-def test_a_weight_for_a_task_that_is_not_there_is_told(folder: Path) -> None:
-    with pytest.raises(UnknownTask, match="names task `maths`, and the mix has spell"):
-        run(folder, "weighed", weights={"maths": 2.0})
+def test_a_weight_for_a_task_that_is_not_there_is_told(folder: Path, new_ledger: Any) -> None:
+    new_ledger("weighed")
+    notes: list[str] = []
+    run(folder, "weighed", notes, weights={"unsure": 2.0})
+    assert "student.weights names unsure, of which the mix has no sample" in notes
 
 
 @pytest.mark.parametrize("kind", ["hard", "mixed"])

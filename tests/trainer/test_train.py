@@ -305,6 +305,12 @@ def test_a_training_that_diverges_stops_with_what_to_try(folder):
     assert not (folder / "diverged").exists()
 
 
+def test_weights_that_are_no_numbers_at_the_end_are_no_student(folder):
+    with pytest.raises(Diverged, match="weights, such as model.* at the end"):
+        run(folder, "broken", epochs=1, batch_size=120, learning_rate=1e38)
+    assert not (folder / "broken").exists()
+
+
 def test_a_base_without_a_template_gets_a_plain_one(tmp_path):
     make_base(tmp_path / "base", character_tokenizer(None))
     tokenizer = open_tokenizer("base", tmp_path)
