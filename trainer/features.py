@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ledger.records import vocabulary_key
 from trainer.data import TrainingData
 from trainer.errors import NoSuchLayer
-from trainer.signals.alignment import common, meetings
+from trainer.signals.alignment import common, meetings, shared
 from trainer.signals.hard import ChatFormat, Example, TemplateError
 from trainer.signals.spelling import Spelling, UnknownSpelling
 
@@ -214,9 +214,13 @@ class FeatureSource:
 
 
 def _same_until_they_part(learnt: list[int], taught: list[int]) -> list[tuple[int, int]]:
-    """Of equal tokenizers: every token up to the first that differs, whose state both still share."""
-    shared = min(common(learnt, taught) + 1, len(learnt), len(taught))
-    return [(i, i) for i in range(shared)]
+    """Of equal tokenizers: the tokens that both share, and the first that differs, whose state is still one."""
+    pairs = shared(learnt, taught)
+    front = common(learnt, taught)
+    differs = front < min(len(learnt), len(taught)) and (
+        not pairs[front:] or pairs[front][0] > front
+    )
+    return [*pairs[:front], *([(front, front)] if differs else []), *pairs[front:]]
 
 
 def _padded(rows: Sequence[Sequence[int]]) -> "tuple[Tensor, Tensor]":

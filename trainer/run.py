@@ -198,6 +198,12 @@ def _fit(
         job.note(f"the student starts from {told}")
     if len(data.held):
         job.note(f"{len(data.held):,} of {len(data.keys):,} samples are held out")
+    if chat.asked_otherwise:
+        trained, asked = chat.asked_otherwise
+        job.note(
+            "the base's chat template writes a prompt with its answer otherwise than alone: the student is "
+            f"trained behind {trained[-40:]!r}, and will be asked behind {asked[-40:]!r}"
+        )
     if data.skipped:
         job.note(_left_out(data.skipped, longest_sample(job.config, job.base)))
     if idle := sorted(job.config.weights.keys() - set(data.tasks)):

@@ -20,7 +20,7 @@ from ledger.store import Ledger
 from router.teachers.errors import CallError
 from router.teachers.protocol import Teacher
 from router.teachers.waiting import result_of
-from trainer.signals.alignment import Alignment, Foretold, common
+from trainer.signals.alignment import Alignment, Foretold, shared
 from trainer.signals.hard import ChatFormat, Encoded, Example, TemplateError
 from trainer.signals.spelling import Piece, Spelling, UnknownSpelling
 
@@ -131,17 +131,19 @@ class _SameTokens:
         self.taught = _encoded(ChatFormat(teacher.tokenizer()), examples, teacher.system)
 
     def foretell(self, keys: Sequence[str]) -> "Found":
-        rows = []
+        rows, meet = [], []
         for key in keys:
             taught = self.taught[key]
-            stop = taught.start + common(_answer(self.learnt[key]), _answer(taught))
+            pairs = shared(_answer(self.learnt[key]), _answer(taught))
+            meet.append(pairs)
+            stop = taught.start + (pairs[-1][1] + 1 if pairs else 0)
             rows.append((taught.ids[:stop], taught.start))
         vocabulary = self.head.format.vocabulary
         k = _asked_for(self.head, vocabulary, same=True)
         told = result_of(_asking(self.teacher, rows, k, vocabulary, self.head.temperature))
         return [
-            (_padded(ids, self.learnt[key]), _padded(probabilities, self.learnt[key]))
-            for key, (ids, probabilities) in zip(keys, told, strict=True)
+            (_placed(ids, pairs, self.learnt[key]), _placed(probabilities, pairs, self.learnt[key]))
+            for key, pairs, (ids, probabilities) in zip(keys, meet, told, strict=True)
         ]
 
 
@@ -257,12 +259,16 @@ def _answer(encoded: Encoded) -> list[int]:
     return encoded.ids[encoded.start :]
 
 
-def _padded(rows_T_K: "np.ndarray", encoded: Encoded) -> "np.ndarray":
-    """Rows of 0 for the trained tokens that nothing was said of."""
+def _placed(
+    rows_T_K: "np.ndarray", pairs: Sequence[tuple[int, int]], encoded: Encoded
+) -> "np.ndarray":
+    """The teacher's rows at the tokens that meet its own; rows of 0 for those that nothing was said of."""
     import numpy as np
 
-    missing = len(_answer(encoded)) - len(rows_T_K)
-    return np.pad(rows_T_K, ((0, missing), (0, 0)))
+    placed = np.zeros((len(_answer(encoded)), rows_T_K.shape[1]), rows_T_K.dtype)
+    for own, its in pairs:
+        placed[own] = rows_T_K[its]
+    return placed
 
 
 def _foretold(raw: Any) -> Foretold:

@@ -5,13 +5,15 @@ import itertools
 import numpy as np
 import pytest
 
+from tests.trainer.support import character_tokenizer
+from tests.trainer.test_templates import tokenizer_of
 from tests.trainer.tokenizers_of_three import (
     TEXTS,
     byte_tokenizer,
     merged_tokenizer,
     piece_tokenizer,
 )
-from trainer.signals.alignment import Alignment, Foretold
+from trainer.signals.alignment import Alignment, Foretold, meetings, shared
 from trainer.signals.hard import ChatFormat, Example
 from trainer.signals.spelling import Piece, Spelling, UnknownSpelling
 
@@ -236,7 +238,9 @@ def test_a_blank_that_one_tokenizer_writes_before_the_text_is_no_difference(blan
         ([" a", "b", " "], ["a", "b"], [True, True, True]),
         ([" ", "\n", "a", " "], ["\n", "a"], [True, True, True]),
         ([" ", "a"], ["\n", "a"], [False, True, True]),
-        (["a", "b"], ["b"], [False, False]),
+        (["a", "b"], ["b"], [True, True]),
+        (["a", "b"], ["the", "b"], [False, True, True]),
+        (["a", "b"], ["a"], [True, False]),
     ],
 )
 def test_blanks_around_an_answer_that_one_template_leaves_out_part_nothing(
@@ -251,6 +255,41 @@ def test_blanks_around_an_answer_that_one_template_leaves_out_part_nothing(
     found, p = alignment.project(Foretold(pieces, [[(piece, 0.9)] for piece in pieces]), ids, 2)
     assert (p[:, 0] > 0).tolist() == known
     assert found[known, 0].tolist() == np.array(ids)[known].tolist()
+
+
+@pytest.mark.parametrize("template", ["qwen3", "qwen3_5_think", "gptoss"])
+def test_answers_meet_whatever_a_template_writes_before_them(template: str) -> None:
+    one, other = tokenizer_of(template), character_tokenizer()
+    trained = [ChatFormat(tokenizer).trained("yes it is") for tokenizer in (one, other)]
+    thinking, plain = (
+        Spelling(tokenizer).spell(ids) for tokenizer, ids in zip((one, other), trained, strict=True)
+    )
+    assert len(meetings(thinking, plain)) == len(plain) == len("yes it is") + 1
+    pairs = meetings(plain, thinking)
+    assert [plain[its] for _, its in pairs] == [*plain[:-1], plain[-1]]
+    assert [number for number, _ in pairs] == list(range(len(thinking) - len(plain), len(thinking)))
+
+
+def test_reasoning_is_one_text_whether_its_marks_are_tokens_or_spelled() -> None:
+    thinking, plain = tokenizer_of("qwen3"), character_tokenizer()
+    answer = "<think>\nhm\n</think>\n\nyes"
+    taught, learnt = (ChatFormat(each).trained(answer) for each in (thinking, plain))
+    spelling, student = Spelling(thinking), Spelling(plain)
+    pieces = spelling.spell(taught)
+    assert pieces[0] == "<think>"
+    alignment = Alignment(student, learnt[-1], {"<|im_end|>"})
+    alignment.learn(pieces, learnt)
+    found, p = alignment.project(Foretold(pieces, [[(piece, 0.9)] for piece in pieces]), learnt, 2)
+    assert found[:, 0].tolist() == learnt
+    assert p[:, 0].min() > 0.4  # a letter within `<think>` is as likely as the whole
+
+
+def test_equal_tokens_meet_from_both_ends() -> None:
+    assert shared([1, 2, 3], [1, 2, 3]) == [(0, 0), (1, 1), (2, 2)]
+    assert shared([7, 8], [1, 2, 7, 8]) == [(0, 2), (1, 3)]
+    assert shared([1, 5, 3], [1, 6, 6, 3]) == [(0, 0), (2, 3)]
+    assert shared([1, 1], [1, 1, 1]) == [(0, 0), (1, 1)]
+    assert shared([], [1]) == []
 
 
 @pytest.mark.parametrize("name", MAKERS)

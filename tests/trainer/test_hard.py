@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.trainer.support import CHATML, character_tokenizer
+from tests.trainer.test_templates import tokenizer_of
+from tests.trainer.tokenizers_of_three import normalising_tokenizer
 from trainer.signals.hard import ChatFormat, Example, TemplateError
 
 USER = [{"role": "user", "content": "hi"}]
@@ -146,3 +148,55 @@ def test_a_template_that_writes_the_date_writes_the_day_that_is_given():
     assert tokenizer.decode(then.ids).startswith("03 Feb 2025\n")
     today = encode(ChatFormat(tokenizer))
     assert tokenizer.decode(today.ids).startswith(f"{date.today():%d %b %Y}\n")
+
+
+def test_reasoning_is_written_by_a_template_that_knows_how() -> None:
+    tokenizer = tokenizer_of("qwen3")
+    chat = ChatFormat(tokenizer)
+    text = tokenizer.decode(chat.trained("<think>\nhm\n</think>\n\nyes"))
+    assert text == "<think>\nhm\n</think>\n\nyes<|im_end|>"
+    assert tokenizer.decode(chat.trained("yes")) == "<think>\n\n</think>\n\nyes<|im_end|>"
+    typed = chat.trained("mark it <think>\nhm\n</think>")
+    assert len(controls(chat, typed)) == 3, "two of the empty block, and the end"
+
+
+def test_earlier_reasoning_is_left_out_as_where_the_student_is_asked() -> None:
+    tokenizer = tokenizer_of("qwen3")
+    chat = ChatFormat(tokenizer)
+    messages = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "<think>\nhm\n</think>\n\nyes"},
+        {"role": "user", "content": "b"},
+    ]
+    (encoded,) = chat.encode([Example(messages, "no")])
+    asked = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    assert tokenizer.decode(encoded.ids[: encoded.start]) == asked
+
+
+@pytest.mark.parametrize(
+    "text", ["a\uff1c/s\uff1eb", "\uff1c|im_end|\uff1e", "</s>", chr(0xF0000), chr(0xF0001)]
+)
+def test_unigram_cuts_no_text_into_control_tokens(text: str) -> None:
+    chat = ChatFormat(normalising_tokenizer())
+    ids = chat.trained(text)
+    assert controls(chat, ids) == controls(chat, chat.trained("ab"))
+    assert len(ids) > 3
+
+
+def test_control_strings_are_spelled_without_blanks() -> None:
+    tokenizer = normalising_tokenizer()
+    chat = ChatFormat(tokenizer)
+    assert tokenizer.decode(chat.trained("the tag</s>ends")) == "the tag</s>ends<|im_end|>"
+
+
+def test_a_template_that_asks_in_other_words_is_told() -> None:
+    marked = CHATML.replace(
+        "{{ m.content }}",
+        "{% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}"
+        "{% else %}{{ m.content }}{% endif %}",
+    ).replace("<|im_start|>assistant\n{% endif %}", "<|im_start|>assistant\n<think>\n{% endif %}")
+    chat = ChatFormat(character_tokenizer(marked))
+    assert chat.asked_otherwise is not None
+    trained, asked = chat.asked_otherwise
+    assert asked == trained + "<think>\n"
+    assert ChatFormat(character_tokenizer()).asked_otherwise is None

@@ -65,6 +65,27 @@ def piece_tokenizer(size: int = 420) -> Any:
     return _wrapped(tokenizer)
 
 
+def normalising_tokenizer() -> Any:
+    """A SentencePiece-like Unigram whose control tokens are pieces, and whose NFKC makes such strings."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    control = ["<unk>", "</s>", *SPECIAL]
+    letters = "\u2581abcdefghijklmnopqrstuvwxyz<>/|_\n"
+    bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
+    pieces = [(piece, 0.0) for piece in (*control, *bytes_)] + [
+        (letter, -5.0) for letter in letters
+    ]
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=0, byte_fallback=True))
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    wrapped = _wrapped(tokenizer)
+    wrapped.add_special_tokens({"bos_token": "</s>"})
+    return wrapped
+
+
 def _wrapped(tokenizer: Any) -> Any:
     from transformers import PreTrainedTokenizerFast
 

@@ -10,6 +10,8 @@ A student's token begins where a teacher's does, or within one.
 - Where both begin, each token that the teacher foretells counts for the student's token with which its text
   begins. Where the student's next token is longer than the teacher's, its probability is the product of the
   teacher's over its parts (the chain rule); what else the part could have become joins the tail.
+- Templates write answers in other surroundings (a think block, blanks): what meets is what both texts begin
+  with and what both end with. A control token within the answer counts as the text of its name.
 - Within a teacher's token, only the foretold tokens that go on from the bytes already written count, and
   their probabilities are taken anew out of 1. What the teacher kept to itself is taken to be spread like
   what it told. Where it told less than it kept, the position has no distribution.
@@ -28,7 +30,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise, takewhile
 from typing import TYPE_CHECKING
 
-from trainer.signals.spelling import Piece, Spelling
+from trainer.signals.spelling import Piece, Spelling, is_byte
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,7 +62,7 @@ class Alignment:
         for place in answer.places:
             if place is not None and isinstance(place.rest, bytes):
                 self._met[place.rest] += 1
-                self._stayed[place.rest] += ids[place.token] == self.student.first(place.rest)
+                self._stayed[place.rest] += ids[place.token] == self._first(place.rest)
 
     def project(
         self, foretold: Foretold, ids: Sequence[int], k: int
@@ -70,7 +72,7 @@ class Alignment:
 
         ids_S_K, p_S_K = np.zeros((len(ids), k), np.int64), np.zeros((len(ids), k), np.float32)
         answer = _SideBySide(foretold.pieces, self.student.spell(list(ids)))
-        options = answer.led(foretold.options)
+        options = answer.led([self._texts(row) for row in foretold.options])
         for place in answer.places:
             if place is None or place.piece >= len(options):
                 continue
@@ -92,7 +94,7 @@ class Alignment:
             if rest == place.rest:
                 token, part = label, _chain(answer, place, options)
             elif isinstance(rest, bytes):
-                token = self.student.first(rest)
+                token = self._first(rest)
                 part = (self._stayed[rest] + 1) / (self._met[rest] + 1)
             else:
                 token = self.end if rest in self.teacher_ends else self.student.first(rest)
@@ -100,6 +102,25 @@ class Alignment:
             if token is not None and part:
                 found[token] = found.get(token, 0.0) + probability * scale * part
         return found
+
+    def _texts(self, options: Options) -> Options:
+        return [
+            (piece if piece in self.teacher_ends else _text(piece) or piece, probability)
+            for piece, probability in options
+        ]
+
+    def _first(self, text: bytes) -> int | None:
+        """The student's control token of this name, else its first token of the text."""
+        control = self.student.first(text.decode(errors="replace"))
+        return self.student.first(text) if control is None else control
+
+
+def shared(learnt: Sequence[int], taught: Sequence[int]) -> list[tuple[int, int]]:
+    """Of equal tokenizers, the tokens that both answers begin with and those that both end with, in order."""
+    front = common(learnt, taught)
+    back = min(common(learnt[::-1], taught[::-1]), len(learnt) - front, len(taught) - front)
+    ends = [(len(learnt) - i, len(taught) - i) for i in range(back, 0, -1)]
+    return [*((i, i) for i in range(front)), *ends]
 
 
 def meetings(pieces: Sequence[Piece], student: Sequence[Piece]) -> list[tuple[int, int]]:
@@ -131,22 +152,25 @@ class _SideBySide:
         self.text, own = b"".join(self.taught), skipped + b"".join(learnt)[cut:]
         self.starts = [0, *accumulate(map(len, self.taught))]
         same = common(self.text, own)
+        # A template may write a blank before its end token, or none of those that the answer ends with.
+        last, its_last = len(own.rstrip()), len(self.text.rstrip())
+        back = common(own[same:last][::-1], self.text[same:its_last][::-1])
         shift = len(skipped) - cut
-        self.places = [
-            self._place(token, start + shift, stop + shift)
-            if cut <= start < stop <= same - shift
-            else None
-            for token, (start, stop) in enumerate(pairwise(stops))
-        ]
-        beyond = len(student) - len(learnt)
-        if beyond:
-            # A template may write a blank before its end token, or none of those that the answer ends with.
-            left = self.text[same:] + own[same:]
-            ends = not left.strip() and len(teacher) > len(self.taught)
-            self.places += [
-                self._end(len(learnt), teacher) if ends else None,
-                *[None] * (beyond - 1),
-            ]
+        self.places: list[_Place | None] = []
+        for token, (start, stop) in enumerate(pairwise(stops)):
+            own_start, own_stop = start + shift, stop + shift
+            if cut <= start < stop and own_stop <= same:
+                self.places.append(self._place(token, own_start, own_stop))
+            elif cut <= start < stop and last - back <= own_start < own_stop <= last:
+                further = its_last - last
+                self.places.append(self._place(token, own_start + further, own_stop + further))
+            else:
+                self.places.append(None)
+        if len(student) > len(learnt):
+            ends = back or max(last, its_last) <= same
+            both = ends and len(teacher) > len(self.taught)
+            self.places.append(self._end(len(learnt), teacher) if both else None)
+            self.places += [None] * (len(student) - len(self.places))
 
     def _end(self, token: int, teacher: Sequence[Piece]) -> "_Place":
         piece = len(self.taught)
@@ -187,13 +211,21 @@ def _blanks(taught: bytes, learnt: bytes, stops: Sequence[int]) -> tuple[bytes, 
 
 
 def _body(pieces: Sequence[Piece]) -> list[bytes]:
-    """The pieces of text before the first control token."""
+    """The pieces of text before the end token, control tokens within it by their names."""
     body: list[bytes] = []
-    for piece in pieces:
-        if isinstance(piece, str):
+    for piece in pieces[:-1] if pieces and isinstance(pieces[-1], str) else pieces:
+        text = _text(piece)
+        if text is None:
             break
-        body.append(piece)
+        body.append(text)
     return body
+
+
+def _text(piece: Piece) -> bytes | None:
+    """The text of a piece or of a control token's name; None for a number or byte without a text."""
+    if isinstance(piece, bytes):
+        return piece
+    return piece.encode() if piece and not is_byte(piece) else None
 
 
 def common(one: Sequence[int], other: Sequence[int]) -> int:

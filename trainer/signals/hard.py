@@ -35,8 +35,12 @@ PLAIN_TEMPLATE = (
     "{%- if add_generation_prompt -%}{{ 'Assistant:\n' }}{%- endif -%}"
 )
 GENERATION_MARK = re.compile(r"\{%-?\s*generation\s*-?%\}")
+THINKING = re.compile(
+    r"\s*<think>(.*?)</think>(.*)", re.DOTALL
+)  # how an answer begins that has its reasoning
 NOW = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")  # how a template asks for the date
-STAND_IN = 0x100001  # private-use characters; whoever writes one gets plain tokens, so no harm
+# Private-use characters; whoever writes one gets plain tokens, so no harm.
+STAND_IN, NOBODYS = 0x100001, 0xF0000
 
 
 class TemplateError(InputError):
@@ -106,7 +110,9 @@ class ChatFormat:
         self._pattern = _any_of(self.structural)
         self._stand_ins = {text: chr(STAND_IN + i) for i, text in enumerate(self.structural)}
         self._guard, self._spelled = _guarded(backend, self._stand_ins, self.control_ids)
+        self._reasons = self._find_reasoning()
         self._writes_end, self.end_ids = self._find_end()
+        self.asked_otherwise = self._find_asked()
 
     def encode(self, examples: Sequence[Example]) -> list[Encoded]:
         """Ids of each example. Raises TemplateError where the prompt is no prefix of the whole."""
@@ -131,9 +137,9 @@ class ChatFormat:
 
         Where the template writes a prompt with its answer differently, its marks tell where the answer begins.
         """
-        messages = [self._defused(dict(message)) for message in example.messages]
+        messages = [self._message(message) for message in example.messages]
         tools = self._defused(json.loads(example.tools)) if example.tools else None
-        answer = {"role": "assistant", "content": self._defused(example.answer)}
+        answer = self._message({"role": "assistant", "content": example.answer})
         prompt = self._apply(messages, tools, add_generation_prompt=True)
         whole = self._apply([*messages, answer], tools)
         if not whole.startswith(prompt):
@@ -148,6 +154,15 @@ class ChatFormat:
                 )
             prompt = whole[:start]
         return prompt, whole[len(prompt) :]
+
+    def _message(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """A message without control strings, its reasoning by itself where the template would have found it."""
+        said = dict(message)
+        found = THINKING.fullmatch(str(said.get("content"))) if self._reasons else None
+        if found and said["role"] == "assistant":
+            said |= {"reasoning_content": found[1].strip("\n"), "content": found[2].lstrip("\n")}
+        defused: dict[str, Any] = self._defused(said)
+        return defused
 
     def _marked(self, messages: Any, tools: Any) -> int | None:
         """Where the last answer begins by the template's `generation` marks, if it has any."""
@@ -208,6 +223,30 @@ class ChatFormat:
             return [*ids, end]
         return ids[: ids.index(end, start) + 1]
 
+    def _find_reasoning(self) -> bool:
+        """Whether the template finds reasoning in an answer's text, and writes it as if it came by itself."""
+        if "reasoning_content" not in self._template:
+            return False
+        thought, said = chr(STAND_IN - 1), chr(STAND_IN - 2)
+        user = {"role": "user", "content": "a"}
+        whole = {"role": "assistant", "content": f"<think>\n{thought}\n</think>\n\n{said}"}
+        apart = {"role": "assistant", "reasoning_content": thought, "content": said}
+        try:
+            pairs = [
+                [self._apply([user, answer, *after], None) for answer in (whole, apart)]
+                for after in ([], [user])
+            ]
+        except TemplateError:
+            return False
+        return all(one == other for one, other in pairs) and thought in pairs[0][0]
+
+    def _find_asked(self) -> tuple[str, str] | None:
+        """A prompt as it is written with its answer, and alone, where these differ."""
+        user = {"role": "user", "content": "a"}
+        prompt, _ = self._render(Example([user], "b"))
+        asked = self._apply([user], None, add_generation_prompt=True)
+        return None if asked == prompt else (prompt, asked)
+
     def _find_end(self) -> tuple[bool, tuple[int, ...]]:
         """Whether the template ends an answer by a token; after which tokens the student stops."""
         mark = chr(STAND_IN - 1)
@@ -262,8 +301,10 @@ def _guarded(
         {**token, "normalized": token["normalized"] and token["content"] not in stand_ins}
         for token in backend["added_tokens"]
     ]
-    plain = {**backend, "truncation": None, "padding": None, "post_processor": None}
-    bare = Tokenizer.from_str(json.dumps({**plain, "added_tokens": []}))
+    model = _without(backend["model"], control)
+    plain = {**backend, "model": model, "truncation": None, "padding": None, "post_processor": None}
+    parts = {name: _without_blank(plain[name]) for name in ("normalizer", "pre_tokenizer")}
+    bare = Tokenizer.from_str(json.dumps({**plain, **parts, "added_tokens": []}))
     guard = Tokenizer.from_str(json.dumps({**plain, "added_tokens": added}))
     guard.add_special_tokens(
         [AddedToken(mark, normalized=False, special=True) for mark in stand_ins.values()]
@@ -273,7 +314,50 @@ def _guarded(
         mark_id = guard.token_to_id(mark)
         assert mark_id is not None
         spelled[mark_id] = tuple(_spell(bare, text, control))
+    for token in added:
+        number = guard.token_to_id(token["content"])
+        assert number is not None
+        spelled.setdefault(number, (token["id"],))
+        if token["id"] in _in_model(backend["model"], control):
+            spelled[token["id"]] = tuple(_spell(bare, token["content"], control))
     return guard, spelled
+
+
+def _without(model: dict[str, Any], control: frozenset[int]) -> dict[str, Any]:
+    """A tokenizer's model that cannot cut text into its control tokens, as Unigram otherwise does where
+    normalising has made such a string: each becomes a private-use character.
+    """
+    if model["type"] != "Unigram":
+        return model
+    vocabulary = list(model["vocab"])
+    for i, number in enumerate(sorted(_in_model(model, control))):
+        vocabulary[number] = [chr(NOBODYS + i), vocabulary[number][1]]
+    return {**model, "vocab": vocabulary}
+
+
+def _in_model(model: dict[str, Any], control: frozenset[int]) -> set[int]:
+    """The control tokens that Unigram itself could cut text into."""
+    unigram = model["type"] == "Unigram"
+    return (
+        {n for n in control if n < len(model["vocab"]) and n != model["unk_id"]}
+        if unigram
+        else set()
+    )
+
+
+def _without_blank(part: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A normalizer or pre-tokenizer that puts no blank before a text."""
+    if part is None or part["type"] == "Prepend":
+        return None
+    changed = dict(part)
+    if part["type"] == "Metaspace":
+        changed["prepend_scheme"] = "never"
+    if "add_prefix_space" in part:
+        changed["add_prefix_space"] = False
+    for name in ("normalizers", "pretokenizers"):
+        if name in part:
+            changed[name] = [kept for each in part[name] if (kept := _without_blank(each))]
+    return changed
 
 
 def _spell(bare: "Tokenizer", text: str, control: frozenset[int]) -> list[int]:

@@ -46,14 +46,14 @@ class Spelling:
         self.pieces: list[Piece] = [""] * (max(vocabulary.values()) + 1)
         self._numbers: dict[Piece, int] = {}
         for token, number in sorted(
-            vocabulary.items(), key=lambda item: (_is_byte(item[0]), item[1])
+            vocabulary.items(), key=lambda item: (is_byte(item[0]), item[1])
         ):
             if number not in added:
                 piece: Piece = self._bytes(token)
             else:
                 plain = token if self._by_bytes else token.replace(BLANK, " ")
                 piece = token if token in control else plain.encode()
-            if piece in self._numbers and _is_byte(token):
+            if piece in self._numbers and is_byte(token):
                 piece = token  # of a letter that has a token of its own: text is never cut so
             self.pieces[number] = piece
             if piece:
@@ -92,7 +92,7 @@ class Spelling:
         if self._by_bytes:
             known = all(letter in BYTE_OF for letter in token)
             return bytes(BYTE_OF[letter] for letter in token) if known else token.encode()
-        if _is_byte(token):
+        if is_byte(token):
             return bytes([int(token[3:5], 16)])
         return token.replace(BLANK, " ").encode()
 
@@ -106,7 +106,7 @@ class Spelling:
             return None
 
 
-def _is_byte(token: str) -> bool:
+def is_byte(token: str) -> bool:
     """Whether it is one of SentencePiece's tokens for characters that have none, such as `<0x0A>`."""
     return len(token) == 6 and token.startswith("<0x") and token.endswith(">")
 
