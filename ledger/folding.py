@@ -35,19 +35,28 @@ def first_row(
 
 
 def prepare(db: "duckdb.DuckDBPyConnection") -> None:
-    """Creates what is missing in a new file. Raises LedgerDamaged for another schema version."""
-    db.execute(META_DDL)
-    found = first_row(db, "SELECT schema_version FROM meta")
-    if found is None:
+    """Creates the tables in a new file, all or none. Raises LedgerDamaged for another schema version."""
+    if is_new(db):
+        db.execute("BEGIN")
+        db.execute(META_DDL)
         db.execute("INSERT INTO meta VALUES (?)", [SCHEMA_VERSION])
         db.execute(BATCH_DDL)
         for table in TABLES.values():
             db.execute(table.ddl())
-    elif found[0] != SCHEMA_VERSION:
+        db.execute("COMMIT")
+        return
+    found = first_row(db, "SELECT schema_version FROM meta")
+    if found is None or found[0] != SCHEMA_VERSION:
+        version = "no schema version" if found is None else f"schema version {found[0]}"
         raise LedgerDamaged(
-            f"the ledger's DuckDB file has schema version {found[0]}, this Tutelage reads version "
+            f"the ledger's DuckDB file has {version}, this Tutelage reads version "
             f"{SCHEMA_VERSION}: use the Tutelage that wrote it, or give `run:` another folder."
         )
+
+
+def is_new(db: "duckdb.DuckDBPyConnection") -> bool:
+    """Whether the file has no tables yet: whoever made it was killed before it had them."""
+    return first_row(db, "SELECT 1 FROM duckdb_tables() WHERE table_name = 'meta'") is None
 
 
 def last_batch(db: "duckdb.DuckDBPyConnection") -> Head:

@@ -128,4 +128,4 @@ BATCH_DDL = (
     "CREATE TABLE IF NOT EXISTS batch "
     "(sequence BIGINT, rows BIGINT, hash VARCHAR, inbox_seq BIGINT, recorded_at TIMESTAMP)"
 )
-META_DDL = "CREATE TABLE IF NOT EXISTS meta (schema_version BIGINT)"
+META_DDL = "CREATE TABLE meta (schema_version BIGINT)"

@@ -28,6 +28,7 @@ from ledger.folding import (
     ROW_GROUP_ROWS,
     first_row,
     fold_records,
+    is_new,
     last_batch,
     prepare,
     verify_chain,
@@ -99,10 +100,7 @@ class Ledger:
             with self._turn:
                 records = inbox.pending(MAX_ROWS, MAX_BYTES, newest)
                 head = inbox.head()
-                if not records and self.database.exists():
-                    if self._checked != head:
-                        with _patient(self._connect_to_read, READER_PATIENCE_S) as db:
-                            _check_head(self.folder, head, db)
+                if not records and (self._checked == head or self._is_whole(head)):
                     self._checked = head
                     return
                 with _patient(self._connect_to_fold, FOLD_PATIENCE_S) as db:
@@ -111,6 +109,16 @@ class Ledger:
                     self._checked = fold_records(db, records) if records else head
                 if records:
                     inbox.acknowledge(self._checked)
+
+    def _is_whole(self, head: Head) -> bool:
+        """Whether the file is there with its tables. Raises LedgerDamaged where it ends before the head."""
+        if not self.database.exists():
+            return False
+        with _patient(self._connect_to_read, READER_PATIENCE_S) as db:
+            if is_new(db):
+                return False
+            _check_head(self.folder, head, db)
+        return True
 
     @contextlib.contextmanager
     def reading(self) -> "Iterator[duckdb.DuckDBPyConnection]":
@@ -122,12 +130,15 @@ class Ledger:
             if self._open is not None:
                 yield self._open
                 return
+            nothing = LedgerError(
+                f"there is no ledger in {self.folder} yet: `tutelage run RECIPE` makes it."
+            )
             if not self.database.exists():
-                raise LedgerError(
-                    f"there is no ledger in {self.folder} yet: `tutelage run RECIPE` makes it."
-                )
+                raise nothing
             head = read_head(self.folder / INBOX)[0] if (self.folder / INBOX).exists() else None
             with self._opened(head) as db:
+                if is_new(db):
+                    raise nothing
                 self._open = db
                 try:
                     yield db

@@ -376,3 +376,14 @@ def test_a_folder_that_cannot_be_made_is_an_error_that_names_it(tmp_path: Path) 
 def test_reading_before_the_first_run_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="tutelage run"):
         Ledger(tmp_path).rows("SELECT 1")
+
+
+def test_a_file_whose_maker_was_killed_before_it_had_tables_gets_them(tmp_path: Path) -> None:
+    with Ledger(tmp_path).writing("killed"):
+        (tmp_path / DATABASE).unlink()
+        duckdb.connect(str(tmp_path / DATABASE)).close()
+    with pytest.raises(LedgerError, match="tutelage run"):
+        Ledger(tmp_path).rows("SELECT key FROM sample")
+    with (ledger := Ledger(tmp_path)).writing("again"):
+        ledger.fold()
+        assert ledger.rows("SELECT count(*) FROM sample") == [(0,)]
