@@ -56,7 +56,13 @@ def prepare(db: "duckdb.DuckDBPyConnection") -> None:
 
 def is_new(db: "duckdb.DuckDBPyConnection") -> bool:
     """Whether the file has no tables yet: whoever made it was killed before it had them."""
-    return first_row(db, "SELECT 1 FROM duckdb_tables() WHERE table_name = 'meta'") is None
+    import duckdb
+
+    try:
+        db.execute("SELECT 1 FROM meta LIMIT 0").fetchall()  # a look into the catalog takes 8 ms
+    except duckdb.CatalogException:
+        return True
+    return False
 
 
 def last_batch(db: "duckdb.DuckDBPyConnection") -> Head:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from router.embedding.processor import processor_precision
 from router.teachers.config import PROVIDER_KEYS
 from tutelage.names import PACKAGES
 
@@ -171,15 +172,9 @@ def torch_build() -> Finding:
 
 
 def processor() -> Finding:
-    """Whether bf16 is fast here: with AMX embedding runs about four times as fast, with AVX-512 twice."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text("utf-8").partition("flags")[2].partition("\n")[0]
-    except OSError:
-        flags = ""
-    if "amx_bf16" in flags:
-        return Finding("processor", True, "AMX: embedding and small models run in bf16")
-    if "avx512_bf16" in flags:
-        return Finding("processor", True, "AVX-512 with bf16, no AMX: embedding runs in bf16")
+    """The number format that prompts are embedded in, where no GPU does it."""
+    if processor_precision() == "bfloat16":
+        return Finding("processor", True, "multiplies bfloat16 fast: embedding runs in it")
     return Finding("processor", None, f"{platform.machine()} without fast bf16: runs in float32")
 
 

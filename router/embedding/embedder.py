@@ -8,9 +8,11 @@ depend on how many cores there are.
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from router.embedding.processor import processor_precision, quicken
 
 if TYPE_CHECKING:
     import numpy as np
@@ -167,7 +169,7 @@ class Embedder:
             model[0].to(getattr(torch, self.precision))
             model[0].register_forward_hook(_widen)
             if self.precision == processor_precision():
-                _pack(model[0])
+                quicken(model[0], PROCESSOR.tokens)
         return model
 
     @property
@@ -189,23 +191,6 @@ def _open_quietly(folder: Path, device: str) -> Any:
     finally:
         if shown:
             logging.enable_progress_bar()
-
-
-def _pack(model: Any) -> None:
-    """Brings the weights of linear layers into the order that oneDNN multiplies by, once instead of in every
-    call, as torch.compile does where there is a compiler. With AVX-512 the products keep their bits."""
-    import torch
-
-    ops = torch.ops.mkldnn
-    with torch.inference_mode():
-        for layer in model.modules():
-            if type(layer) is torch.nn.Linear:
-                packed = ops._reorder_linear_weight(layer.weight, PROCESSOR.tokens)
-                layer.forward = partial(_multiply, ops._linear_pointwise, packed, layer.bias)
-
-
-def _multiply(multiply: Any, packed: Any, bias: Any, inputs: Any) -> Any:
-    return multiply(inputs, packed, bias, "none", [], "")
 
 
 def _widen(_module: Any, _inputs: Any, features: dict[str, Any]) -> dict[str, Any]:
@@ -230,13 +215,3 @@ def best_precision() -> str:
         if torch.cuda.is_available():
             return "float16"
     return processor_precision()
-
-
-def processor_precision(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """`bfloat16` where the processor multiplies it (measured 2.7 times as fast as plain float32 with AMX, 2.2
-    with AVX-512), else `float32`."""
-    try:
-        flags = cpuinfo.read_text(encoding="utf-8", errors="replace").split()
-    except OSError:
-        return "float32"
-    return "bfloat16" if {"amx_bf16", "avx512_bf16"} & set(flags) else "float32"

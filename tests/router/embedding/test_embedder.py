@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from router.embedding import Embedder, map_2d
-from router.embedding.embedder import processor_precision
+from router.embedding.processor import SIXTEENS, processor_precision
 
 TEXTS = ["What is 67 + 75?", "Spell this word backward: runrig", "", "Decrypt SXW " * 8, "a"]
 
@@ -57,16 +57,31 @@ def test_bfloat16_agrees_with_float32(embedder: Embedder) -> None:
     assert cosines.min() > 0.999
 
 
-def test_packed_weights_give_the_same_vectors(
+def test_a_quickened_model_gives_the_same_vectors(
     embedder: Embedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def encoded() -> np.ndarray:
-        best = processor_precision()
-        return Embedder(embedder.model_id, embedder.revision, embedder.folder, best).encode(TEXTS)
+    """Every number of tokens up to 40, in batches with padding and alone, bfloat16 taken for the best here."""
+    import torch
 
-    packed = encoded()
-    monkeypatch.setattr("router.embedding.embedder._pack", lambda model: None)
-    assert (packed * encoded()).sum(axis=1).min() > 0.9999
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("oneDNN has no bfloat16 on this processor")
+
+    def opened() -> Embedder:
+        return Embedder(embedder.model_id, embedder.revision, embedder.folder, "bfloat16")
+
+    def attention(one: Embedder) -> str:
+        return str(one._model[0].auto_model.config._attn_implementation)
+
+    texts = [f"{'word ' * n}{n}" for n in range(40)]
+    monkeypatch.setattr("router.embedding.embedder.processor_precision", lambda: "float32")
+    plain = opened()
+    assert attention(plain) == "sdpa"
+    monkeypatch.setattr("router.embedding.embedder.processor_precision", lambda: "bfloat16")
+    quick = opened()
+    assert attention(quick) == SIXTEENS
+    alone = np.concatenate([quick.encode([text]) for text in texts])
+    for vectors in (alone, quick.encode(texts)):
+        assert (vectors * plain.encode(texts)).sum(axis=1).min() > 0.9998
 
 
 @pytest.mark.gpu
@@ -79,13 +94,24 @@ def test_float16_on_a_gpu_agrees_with_float32(embedder: Embedder) -> None:
     assert vectors.tobytes() == quick.encode(texts).tobytes()
 
 
-def test_precision_follows_the_processor(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("vendor", "flags", "precision"),
+    [
+        ("GenuineIntel", "avx512_bf16 amx_bf16 amx_tile", "bfloat16"),
+        ("GenuineIntel", "avx512_bf16", "float32"),
+        ("AuthenticAMD", "avx512_bf16", "bfloat16"),
+        ("AuthenticAMD", "avx2", "float32"),
+    ],
+)
+def test_precision_follows_the_processor(
+    tmp_path: Path, vendor: str, flags: str, precision: str
+) -> None:
     cpuinfo = tmp_path / "cpuinfo"
-    for fast in ("amx_bf16 amx_tile", "avx512_bf16"):
-        cpuinfo.write_text(f"flags : fpu avx512f {fast}\n")
-        assert processor_precision(cpuinfo) == "bfloat16"
-    cpuinfo.write_text("flags : fpu avx2\n")
-    assert processor_precision(cpuinfo) == "float32"
+    cpuinfo.write_text(f"vendor_id : {vendor}\nflags : fpu avx512f {flags}\n")
+    assert processor_precision(cpuinfo) == precision
+
+
+def test_precision_without_a_list_of_what_the_processor_has(tmp_path: Path) -> None:
     assert processor_precision(tmp_path / "absent") == "float32"
 
 
