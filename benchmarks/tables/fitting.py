@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, TypeVar
@@ -40,7 +41,16 @@ def picks(router: Router, vectors: np.ndarray, tasks: Sequence[str]) -> np.ndarr
 
 
 def side_by_side(work: Callable[..., T], jobs: Iterable[Sequence[Any]]) -> list[T]:
-    """What a function gives for each of the jobs' arguments: a process a core, each with one thread."""
+    """What a function gives for each of the jobs' arguments: a process a core, each with one thread. How many
+    are done is told on a terminal."""
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are spawned
+    arguments, found = list(jobs), []
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as processes:
-        return list(processes.map(work, *zip(*jobs, strict=True)))
+        for each in processes.map(work, *zip(*arguments, strict=True)):
+            found.append(each)
+            if sys.stderr.isatty():
+                done = f"{work.__name__}: {len(found)} of {len(arguments)}"
+                print(f"\r\033[K{done}", end="", file=sys.stderr, flush=True)
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
+    return found
