@@ -6,9 +6,10 @@ Tasks: classifiers of 20 examples a class on the sets of `benchmarks/sets`, 20 d
 prompts unseen: accuracy, expected calibration error (15 bins: Guo et al. 2017), and the share of prompts with a
 wrong task against the error rate that was asked for. Strengths: simulated probes of known strength, the share
 of 95 % intervals that cover it, under the model that the intervals suppose (independent probes; graded ones in
-halves, in fifths, and from two beta distributions) and under one that they get wrong (probes in groups of five
-that go right or wrong together half of the time). Gains near a prompt: the same for the
-local model, with effects of its own kind and with regions that its clusters do not follow.
+halves, in fifths, and from two beta distributions), under one that they get wrong (probes in groups of five
+that go right or wrong together half of the time), and where probes are bought one by one, so that who is asked
+what follows from scores. Gains near a prompt: the same for the local model, with effects of its own kind and
+with regions that its clusters do not follow.
 """
 
 import argparse
@@ -17,9 +18,9 @@ import json
 import numpy as np
 
 from benchmarks.sets.classes import SETS, Classes, read_classes
-from benchmarks.tables.fitting import side_by_side
+from benchmarks.tables.fitting import bought, side_by_side
 from evals.stats import calibration_error
-from router.deciding import UNSURE, fit, fit_local, strength
+from router.deciding import UNSURE, Probed, fit, fit_local, strata_of, strength, strengths_of
 
 EXAMPLES = 20  # of each class
 DRAWS = 20
@@ -27,6 +28,7 @@ RATES = (0.05, 0.1, 0.2)
 PROBES = (10, 30, 100)
 CELLS = 20_000
 WORLDS = 40  # simulated sets of probes for the local model
+PURCHASES = 100  # simulated
 
 
 def one_draw(classes: Classes, seed: int) -> dict[str, float]:
@@ -115,6 +117,27 @@ def gains(n: int, regions: str, seed: int) -> float:
     return float(np.mean([gain.lo <= true <= gain.hi for gain, true in pairs]))
 
 
+def purchase(seed: int) -> tuple[float, float]:
+    """The share of strength intervals that cover the truth where probes are bought one by one: three teachers,
+    400 prompts in four places, each teacher better in some. Over strata, and as plain means."""
+    rng = np.random.default_rng(seed)
+    at = rng.integers(0, 4, 400)
+    vectors = np.eye(16)[:4][at] + 0.25 * rng.normal(size=(400, 16))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    chances = np.clip(0.6 + rng.normal(0, 0.25, (4, 3)), 0.05, 0.95)
+    truth = (rng.random((400, 3)) < chances[at]).astype(float)
+    keys, tasks, names = [str(i) for i in range(400)], ["all"] * 400, ["0", "1", "2"]
+    scores = bought(vectors, tasks, truth, truth.size, seed)
+    probed = Probed(tuple(keys), vectors, tuple(tasks), tuple(names), scores).by_task()
+    strata = strata_of(keys, vectors, tasks, seed)
+    shares = []
+    for given in (strata, None):
+        found = strengths_of(probed, ["all"], names, 0.95, given)["all"]
+        covered = [found[n].lo <= chances[:, int(n)].mean() <= found[n].hi for n in names]
+        shares.append(float(np.mean(covered)))
+    return shares[0], shares[1]
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -145,6 +168,10 @@ def main() -> None:
         row = {n: round(100 * strengths(n, **settings, seed=seed), 2) for n in PROBES}
         found[kind] = row
         print(f"{kind:35}" + "".join(f"{row[n]:15.1f}" for n in PROBES), flush=True)
+    bought_one_by_one = side_by_side(purchase, [(seed + i,) for i in range(PURCHASES)])
+    strata, plain = np.round(100 * np.mean(bought_one_by_one, axis=0), 2).tolist()
+    found["strength, bought one by one"] = {"strata": strata, "plain": plain}
+    print(f"{'strength, bought one by one':35}{strata:15.1f}, as plain means {plain:.1f}")
     for regions, kind in (("own", "gain near a prompt"), ("other", "gain near a prompt (wrong)")):
         row = {}
         for n in (150, 600):

@@ -17,12 +17,10 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import t as student_t
 
-from benchmarks.tables.fitting import our_router, picks, side_by_side
+from benchmarks.tables.fitting import bought, our_router, picks, side_by_side
 from benchmarks.tables.table import DATA, Table
 from router.deciding import RouteConfig
-from router.deciding.allocation import next_round
 
-CONFIDENCE = 0.95
 SHARE = 0.4  # of the budget, that sequential probing gets
 WAYS = ("uniform", "uniform_again", "uniform_share", "sequential_share")
 
@@ -45,17 +43,8 @@ class Replay:
 
     def sequential(self, budget: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows, and their scores (n, T), NaN where nobody asked."""
-        truth = self.table.scores[self.pool]
         vectors, tasks = self.table.vectors[self.pool], self.tasks[self.pool].tolist()
-        scores = np.full(truth.shape, np.nan)
-        while True:
-            asked = ~np.isnan(scores)
-            left = budget - int(asked.sum())
-            cells = next_round(vectors, tasks, scores, asked, left, CONFIDENCE, self.seed)
-            if not cells.any():
-                begun = ~np.isnan(scores).all(axis=1)
-                return self.pool[begun], scores[begun]
-            scores[cells] = truth[cells]
+        return self.pool, bought(vectors, tasks, self.table.scores[self.pool], budget, self.seed)
 
     def quality(self, rows: np.ndarray, scores: np.ndarray, guard: bool) -> float:
         """The mean quality in percent of what the router that these answers make picks for the test."""

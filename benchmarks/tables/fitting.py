@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from router.deciding import Probed, RouteConfig, Router, fit_router
+from router.deciding import Probed, RouteConfig, Router, fit_router, next_round
 
 DEFAULTS = RouteConfig()
 
@@ -24,15 +24,30 @@ def our_router(
     config: RouteConfig = DEFAULTS,
     prices: np.ndarray | None = None,
 ) -> Router:
-    """Our router of vectors (N, D) and scores (N, M); its teachers are named by their numbers. `prices` (M,)
-    are what 1,000 answers cost, for `policy: cost`."""
+    """Our router of vectors (N, D) and scores (N, M), NaN where sequential probing did not ask; its teachers
+    are named by their numbers. `prices` (M,) are what 1,000 answers cost, for `policy: cost`."""
     teachers = tuple(str(i) for i in range(scores.shape[1]))
     keys = tuple(str(i) for i in range(len(vectors)))
-    probed = Probed(keys, vectors, tuple(tasks), teachers, scores)
+    selective = bool(np.isnan(scores).any())
+    probed = Probed(keys, vectors, tuple(tasks), teachers, scores, selective)
     usd = None
     if prices is not None:
         usd = dict.fromkeys(tasks, dict(zip(teachers, prices.tolist(), strict=True)))
     return fit_router(probed, config, seed, usd)
+
+
+def bought(
+    vectors: np.ndarray, tasks: Sequence[str], truth: np.ndarray, budget: int, seed: int
+) -> np.ndarray:
+    """What sequential probing buys of scores (N, M): the others are NaN."""
+    scores = np.full(truth.shape, np.nan)
+    while True:
+        asked = ~np.isnan(scores)
+        left = budget - int(asked.sum())
+        cells = next_round(vectors, tasks, scores, asked, left, DEFAULTS.confidence, seed)
+        if not cells.any():
+            return scores
+        scores[cells] = truth[cells]
 
 
 def picks(router: Router, vectors: np.ndarray, tasks: Sequence[str]) -> np.ndarray:

@@ -14,7 +14,7 @@ from router.deciding.explaining import Explanation, NearProbe, explain, nearest
 from router.deciding.exploring import drawn
 from router.deciding.local import LocalModel, fit_local
 from router.deciding.pareto import Choice, front
-from router.deciding.policy import UnroutableTask, decide, utilities
+from router.deciding.policy import UnroutableTask, decide, strengths_of, utilities
 from router.deciding.router import DamagedRouter, Probed, Router, fit_router
 from router.deciding.routes import (
     PromptRoute,
@@ -23,7 +23,8 @@ from router.deciding.routes import (
     read_prompt_routes,
     read_routes,
 )
-from router.deciding.strength import Gain, Strength, estimate, paired_gain, strength
+from router.deciding.strata import strata_of
+from router.deciding.strength import Gain, Strength, paired_gain, strength
 from router.deciding.terms import names_of, terms_of
 
 __all__ = [
@@ -57,7 +58,6 @@ __all__ = [
     "contested",
     "decide",
     "drawn",
-    "estimate",
     "explain",
     "fit",
     "fit_local",
@@ -68,5 +68,7 @@ __all__ = [
     "put_routes",
     "read_prompt_routes",
     "read_routes",
+    "strata_of",
     "strength",
+    "strengths_of",
 ]

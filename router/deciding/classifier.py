@@ -94,7 +94,7 @@ def fit(
     """
     import numpy as np
 
-    names = _checked(tasks, error_rate)
+    names = names_in(tasks, error_rate)
     known = vectors if probes is None else np.concatenate([vectors, probes])
     version = content_key(
         {
@@ -117,7 +117,9 @@ def fit(
     )
 
 
-def _checked(tasks: Sequence[str], error_rate: float) -> tuple[str, ...]:
+def names_in(tasks: Sequence[str], error_rate: float) -> tuple[str, ...]:
+    """The names of the tasks that examples have. Raises UnusableExamples where a classifier cannot be fitted on
+    them that keeps the error rate."""
     counts = Counter(tasks)
     if not counts:
         raise UnusableExamples("there are no examples of any task: give a few prompts per task.")

@@ -38,7 +38,8 @@ class TasksConfig(Section):
         gt=0,
         lt=1,
         description="The share of prompts that may get a wrong task: where the classifier would err more "
-        "often, the least certain prompts are `unsure` instead. So are prompts unlike any example or probe.",
+        "often, the least certain prompts are `unsure` instead. So are prompts unlike any example or probe. "
+        "It holds for labelled examples: tasks that are described or discovered have none to measure it on.",
     )
 
     @model_validator(mode="after")
@@ -55,6 +56,8 @@ class TasksConfig(Section):
                 raise ValueError(f"{task!r} cannot be a task's name: choose another in `describe:`")
             if not sentence.strip():
                 raise ValueError(f"`describe:` says nothing of {task!r}: give a sentence")
+        if wrong := [name for name in self.names.values() if not name.strip() or name == "unsure"]:
+            raise ValueError(f"{wrong[0]!r} cannot be a task's name: choose another in `names:`")
         if self.names and self.discover is None:
             raise ValueError(
                 "`names:` goes with `discover:`; otherwise tasks are named where they stand"

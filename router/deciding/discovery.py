@@ -9,12 +9,14 @@ J. Comput. Appl. Math. 20). Described tasks begin with the prompts nearest to ea
 of these finds those that it is surest of, twice.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ledger.errors import InputError
 from router.deciding.classifier import fit
+from router.deciding.clusters import kmeans
 from router.deciding.terms import names_of
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ SAMPLE = 4_000  # prompts that clusters are sought in
 SPLITS = 4  # into halves, for every number of clusters
 STABLE = 0.75  # prediction strength from which halves agree
 STARTS = 5  # of k-means
+SAME = 0.98  # cosine of two sentences from which they say the same
 EXAMPLES = 60  # of each task
 ROUNDS = 2  # in which the examples of described tasks are found anew
 SILHOUETTES = 2_000  # prompts whose silhouettes are taken
@@ -54,6 +57,20 @@ class Discovered:
     tried: tuple[Split, ...]
 
 
+def refuse_few_prompts(prompts: int, tasks: int | None) -> None:
+    """Raises NothingToDiscover for fewer than 40 prompts, or 20 a task where their number is given."""
+    if prompts < FEWEST_PROMPTS:
+        raise NothingToDiscover(
+            f"{prompts} prompts are too few to discover tasks in, {FEWEST_PROMPTS} would do: give "
+            "`examples:` or `describe:`."
+        )
+    least = (tasks or 0) * FEWEST_PROMPTS // 2
+    if prompts < least:
+        raise NothingToDiscover(
+            f"{prompts} prompts are too few for {tasks:,} tasks, {least:,} would do: discover fewer, or `auto`."
+        )
+
+
 def discover(
     vectors: "np.ndarray", texts: Sequence[str], seed: int, tasks: int | None = None
 ) -> Discovered:
@@ -64,17 +81,7 @@ def discover(
     """
     import numpy as np
 
-    if len(vectors) < FEWEST_PROMPTS:
-        raise NothingToDiscover(
-            f"{len(vectors)} prompts are too few to discover tasks in, {FEWEST_PROMPTS} would do: give "
-            "`examples:` or `describe:`."
-        )
-    least = (tasks or 0) * FEWEST_PROMPTS // 2
-    if len(vectors) < least:
-        raise NothingToDiscover(
-            f"{len(vectors)} prompts are too few for {tasks:,} tasks, {least:,} would do: discover fewer, or "
-            "`auto`."
-        )
+    refuse_few_prompts(len(vectors), tasks)
     rng = np.random.default_rng(seed)
     sample = rng.permutation(len(vectors))[:SAMPLE]
     seen = vectors[sample]
@@ -100,20 +107,31 @@ def discover(
     return Discovered(sample[rows], tuple(names[clusters[row]] for row in rows), tried)
 
 
+def refuse_few_for_sentences(prompts: int, tasks: int) -> None:
+    """Raises NothingToDiscover for fewer than two prompts a described task."""
+    if prompts < 2 * tasks:
+        raise NothingToDiscover(
+            f"{prompts} prompts are too few for {tasks} described tasks: add prompts."
+        )
+
+
 def from_descriptions(
     vectors: "np.ndarray", described: Mapping[str, "np.ndarray"], seed: int
 ) -> Discovered:
     """Prompts, unit vectors (N, D), that stand for tasks of which a sentence's unit vector (D,) is given.
 
-    Raises NothingToDiscover where there are fewer than two prompts a task.
+    Raises NothingToDiscover for fewer than two prompts a task, and where two sentences say the same.
     """
     import numpy as np
 
     names = sorted(described)
-    if len(vectors) < 2 * len(names):
-        raise NothingToDiscover(
-            f"{len(vectors)} prompts are too few for {len(names)} described tasks: add prompts."
-        )
+    refuse_few_for_sentences(len(vectors), len(names))
+    for one, two in itertools.combinations(names, 2):
+        if float(described[one] @ described[two]) > SAME:
+            raise NothingToDiscover(
+                f"the sentences of {one!r} and {two!r} say the same, so chance would choose between them: say "
+                "what sets them apart, or make one task of them."
+            )
     each = max(2, min(EXAMPLES // 2, len(vectors) // (2 * len(names))))
     near = vectors @ np.stack([described[name] for name in names]).T  # (N, K)
     # What all sentences share with a prompt tells nothing, and one sentence may be nearer to everything.
@@ -167,11 +185,10 @@ def _agreement(vectors: "np.ndarray", count: int, seed: int) -> float:
     """Prediction strength: of two prompts in one cluster of a half, how often the other half's centres put
     them together; the mean over clusters."""
     import numpy as np
-    from sklearn.cluster import KMeans
 
     order = np.random.default_rng(seed).permutation(len(vectors))
     halves = [vectors[part] for part in np.array_split(order, 2)]
-    ours, theirs = (KMeans(count, n_init=2, random_state=seed % 2**32).fit(half) for half in halves)
+    ours, theirs = (kmeans(half, count, seed, starts=2) for half in halves)
     predicted = theirs.predict(halves[0])
     found = []
     for cluster in range(count):
@@ -183,7 +200,5 @@ def _agreement(vectors: "np.ndarray", count: int, seed: int) -> float:
 
 def _clusters(vectors: "np.ndarray", count: int, seed: int) -> "np.ndarray":
     """The cluster (N,) of each prompt."""
-    from sklearn.cluster import KMeans
-
-    found: np.ndarray = KMeans(count, n_init=STARTS, random_state=seed % 2**32).fit(vectors).labels_
+    found: np.ndarray = kmeans(vectors, count, seed, STARTS).labels_
     return found

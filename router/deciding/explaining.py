@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ledger.prompts import Item, Prompt
-from router.deciding.classifier import Label, TaskClassifier
+from router.deciding.classifier import UNSURE, Label, TaskClassifier
 from router.deciding.router import Probed, Router
 from router.deciding.routes import Route
 from router.deciding.strength import Gain
@@ -66,7 +66,7 @@ def explain(
         teacher, reason = leaving.teacher, leaving.reason
     if teacher in unable:
         reason = f"no teacher can take it: {unable[teacher]}"
-    runner_up, gain = _runner_up(router, vector, label.task, route, teacher, confidence)
+    runner_up, gain = _runner_up(router, vector, route, teacher, confidence, unable)
     return Explanation(
         prompt,
         label,
@@ -93,24 +93,31 @@ def nearest(vectors: "np.ndarray", query: "np.ndarray", k: int) -> list[tuple[in
 
 
 def _runner_up(
-    router: Router, vector: "np.ndarray", task: str, route: Route, teacher: str, confidence: float
+    router: Router,
+    vector: "np.ndarray",
+    route: Route,
+    teacher: str,
+    confidence: float,
+    unable: Mapping[str, str],
 ) -> tuple[str | None, Gain | None]:
-    """The next best teacher on a prompt, and by how much `teacher` should exceed it."""
-    if router.local is None or teacher not in router.teachers:
+    """The next best teacher on a prompt that can take it, and by how much `teacher` should exceed it."""
+    others = [name for name in router.teachers if name != teacher and name not in unable]
+    if router.local is None or route.task == UNSURE or teacher not in router.teachers or not others:
         if teacher != route.teacher:
             return None, None
-        if route.runner_up is None or route.margin is None:
+        if route.runner_up is None or route.runner_up in unable:
+            return None, None
+        if route.margin is None:
             return route.runner_up, None
         assert route.margin_lo is not None
         assert route.margin_hi is not None
         n = min(route.strengths[name].n for name in (teacher, route.runner_up))
         return route.runner_up, Gain(route.margin, route.margin_lo, route.margin_hi, n)
-    ours = router.teachers.index(teacher)
-    predicted = router.local.predict(vector[None], [task])[0]
-    predicted[ours] = -math.inf
-    other = int(predicted.argmax())
-    [gain] = router.local.gains(vector[None], task, ours, other, confidence)
-    return router.teachers[other], gain
+    place = {name: i for i, name in enumerate(router.teachers)}
+    predicted = router.local.predict(vector[None], [route.task])[0]
+    other = max(others, key=lambda name: predicted[place[name]])
+    [gain] = router.local.gains(vector[None], route.task, place[teacher], place[other], confidence)
+    return other, gain
 
 
 def _near(

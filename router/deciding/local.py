@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from router.deciding.clusters import kmeans
 from router.deciding.strength import Gain, z_of
 
 if TYPE_CHECKING:
@@ -324,13 +325,10 @@ def _names(tasks: Sequence[str]) -> tuple[str, ...]:
 def _partitions(vectors: "np.ndarray", seed: int) -> "list[np.ndarray]":
     """Centres (k, D) of each partition."""
     import numpy as np
-    from sklearn.cluster import KMeans
 
     distinct = len(np.unique(vectors, axis=0))
     return [
-        KMeans(grain, n_init=1, random_state=(seed + 1000 * draw + grain) % 2**32)
-        .fit(vectors)
-        .cluster_centers_
+        kmeans(vectors, grain, seed + 1000 * draw + grain).cluster_centers_
         for grain in GRAINS
         if grain * PROBES_PER_CLUSTER <= len(vectors) and grain <= distinct
         for draw in range(PARTITIONS)

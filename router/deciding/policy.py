@@ -26,7 +26,15 @@ from router.deciding.sentences import (
     unsure,
     within_noise,
 )
-from router.deciding.strength import Gain, Strength, paired_gain, strength
+from router.deciding.strata import Strata
+from router.deciding.strength import (
+    Gain,
+    Strength,
+    paired_gain,
+    stratified_gain,
+    stratified_strength,
+    strength,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,6 +59,7 @@ class Evidence:
     scores: Scores
     strengths: Mapping[str, Mapping[str, Strength]]  # task -> teacher, in the recipe's order
     usd: Usd
+    strata: Strata
 
     def overall(self, teacher: str) -> tuple[int, float]:
         """Tasks on which a teacher was probed, and its mean utility over them: each counts by how well it is
@@ -79,9 +88,12 @@ class Evidence:
         shared = sorted(mine.keys() & other.keys())
         if not shared:
             return None
-        gain = paired_gain(
-            [mine[key] for key in shared], [other[key] for key in shared], self.config.confidence
-        )
+        mine, other = ({key: at[key] for key in shared} for at in (mine, other))
+        confidence = self.config.confidence
+        if len(shared) < len(self.strata.get(task, ())):
+            gain = stratified_gain(mine, other, self.strata[task], confidence)
+        else:
+            gain = paired_gain(list(mine.values()), list(other.values()), confidence)
         dearer = self.price(task, ours) - self.price(task, theirs)
         return Gain(gain.mean - dearer, gain.lo - dearer, gain.hi - dearer, gain.n)
 
@@ -98,7 +110,7 @@ def utilities(
 
     if config.alpha is None or usd is None:
         return scores
-    prices = np.array([[usd[task][teacher] for teacher in teachers] for task in tasks])
+    prices = np.array([[usd[task].get(teacher, 0.0) for teacher in teachers] for task in tasks])
     found: np.ndarray = scores - config.alpha * prices
     return found
 
@@ -109,8 +121,10 @@ def decide(
     teachers: Sequence[str],
     scores: Scores,
     usd: Usd | None = None,
+    strata: Strata | None = None,
 ) -> list[Route]:
-    """One route for each of `tasks` and one for `unsure`, last. `usd` is needed under `cost`.
+    """One route for each of `tasks` and one for `unsure`, last. `usd` is needed under `cost`, `strata` (see
+    `strata_of`) where who was asked what followed from scores.
 
     `scores[task][teacher][prompt key]` are probe scores in [0, 1], under `objective: learnable` what they are
     worth to the student; teachers are paired by prompt.
@@ -119,18 +133,35 @@ def decide(
     all.
     """
     _check_names(config, tasks, teachers)
-    strengths = {
+    strengths = strengths_of(scores, tasks, teachers, config.confidence, strata)
+    evidence = Evidence(config, teachers, scores, strengths, usd or {}, strata or {})
+    best_single = _best_single(evidence)
+    named = [task for task in tasks if task != UNSURE]
+    return [_route(evidence, task, best_single) for task in [*named, UNSURE]]
+
+
+def strengths_of(
+    scores: Scores,
+    tasks: Sequence[str],
+    teachers: Sequence[str],
+    confidence: float,
+    strata: Strata | None = None,
+) -> dict[str, dict[str, Strength]]:
+    """task -> teacher -> strength, where there are scores; over the task's strata if these are given."""
+
+    def one(task: str, values: Mapping[str, float]) -> Strength:
+        if strata and len(values) < len(strata.get(task, ())):
+            return stratified_strength(values, strata[task], confidence)
+        return strength(list(values.values()), confidence)
+
+    return {
         task: {
-            teacher: strength(list(scores[task][teacher].values()), config.confidence)
+            teacher: one(task, scores[task][teacher])
             for teacher in teachers
             if scores.get(task, {}).get(teacher)
         }
         for task in tasks
     }
-    evidence = Evidence(config, teachers, scores, strengths, usd or {})
-    best_single = _best_single(evidence)
-    named = [task for task in tasks if task != UNSURE]
-    return [_route(evidence, task, best_single) for task in [*named, UNSURE]]
 
 
 def _check_names(config: RouteConfig, tasks: Sequence[str], teachers: Sequence[str]) -> None:
@@ -170,10 +201,7 @@ def _route(evidence: Evidence, task: str, best_single: str) -> Route:
     if len(evidence.teachers) == 1:
         return _plain(evidence, task, best_single, only_teacher(best_single, at_task))
     if task == UNSURE:
-        others = [name for name in evidence.teachers if name != best_single]
-        second = max(
-            others, key=lambda name: (*evidence.overall(name), -evidence.teachers.index(name))
-        )
+        second = _second(evidence, best_single)
         reason = unsure(best_single, *evidence.overall(best_single))
         return _compared(evidence, task, best_single, second, None, reason, best_single)
     if not at_task or evidence.config.policy == "fixed":
@@ -181,6 +209,12 @@ def _route(evidence: Evidence, task: str, best_single: str) -> Route:
         reason = undecided(task, best_single, evidence.config.policy, *overall)
         return _plain(evidence, task, best_single, reason)
     return _strongest(evidence, task, best_single)
+
+
+def _second(evidence: Evidence, first: str) -> str:
+    """The best teacher over all tasks besides `first`."""
+    others = [name for name in evidence.teachers if name != first]
+    return max(others, key=lambda name: (*evidence.overall(name), -evidence.teachers.index(name)))
 
 
 def _plain(evidence: Evidence, task: str, teacher: str, reason: str) -> Route:
@@ -192,7 +226,9 @@ def _fixed(evidence: Evidence, task: str, best_single: str) -> Route:
     at_task = evidence.strengths.get(task, {})
     others = _ranked(evidence, task, best_single, without=teacher)
     runner_up = others[0] if others and teacher in at_task else None
-    gain = evidence.gain(task, teacher, runner_up) if runner_up else None
+    if task == UNSURE and len(evidence.teachers) > 1:
+        runner_up = _second(evidence, teacher)
+    gain = evidence.gain(task, teacher, runner_up) if runner_up and task != UNSURE else None
     reason = fixed(task, teacher, at_task.get(teacher), runner_up, gain, evidence.config.confidence)
     return _compared(evidence, task, teacher, runner_up, gain, reason, best_single)
 
@@ -200,7 +236,9 @@ def _fixed(evidence: Evidence, task: str, best_single: str) -> Route:
 def _strongest(evidence: Evidence, task: str, best_single: str) -> Route:
     confidence = evidence.config.confidence
     at_task = evidence.strengths[task]
-    top, *others = _ranked(evidence, task, best_single)
+    ranked = _ranked(evidence, task, best_single)
+    top = _better_known(evidence, task, ranked, best_single)
+    others = [name for name in ranked if name != top]
     over_best = evidence.gain(task, top, best_single) if best_single in at_task else None
     leaves = top != best_single
     if leaves and evidence.config.guard and not (over_best and over_best.lo > 0):
@@ -213,6 +251,21 @@ def _strongest(evidence: Evidence, task: str, best_single: str) -> Route:
     return _compared(
         evidence, task, top, runner_up, gain, reason, best_single, over_best if leaves else None
     )
+
+
+def _better_known(evidence: Evidence, task: str, ranked: Sequence[str], best_single: str) -> str:
+    """The highest of `ranked` that the guard lets through, if those above it share fewer probes with the best
+    single teacher: what is not known of them says nothing of this one. Else the highest."""
+    if not evidence.config.guard or best_single not in ranked:
+        return ranked[0]
+    known = 0
+    for name in ranked[: ranked.index(best_single)]:
+        gain = evidence.gain(task, name, best_single)
+        if gain and gain.n > known:
+            if gain.lo > 0:
+                return name
+            known = gain.n
+    return ranked[0]
 
 
 def _ranked(
@@ -268,7 +321,8 @@ def _weighed(evidence: Evidence) -> str:
 
 def _priced(evidence: Evidence, task: str, teacher: str, runner_up: str | None) -> str:
     """What price had to do with it, under `cost`."""
-    if evidence.config.alpha is None or runner_up is None or task not in evidence.usd:
+    usd = evidence.usd.get(task, {})
+    if evidence.config.alpha is None or not {teacher, runner_up} <= usd.keys():
         return ""
-    usd = evidence.usd[task]
+    assert runner_up is not None
     return priced(usd[teacher], runner_up, usd[runner_up], evidence.config.alpha)

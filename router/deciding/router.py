@@ -10,6 +10,7 @@ each predicted from the others: effects of tasks and clusters predict the scores
 noise, and the gain to be expected of following them is above 0. Else every prompt follows its task.
 """
 
+import hashlib
 import json
 import math
 from collections import defaultdict
@@ -19,13 +20,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ledger.errors import InputError
-from ledger.keys import write_atomically
+from ledger.keys import content_key, write_atomically
 from router.deciding.classifier import UNSURE
 from router.deciding.config import RouteConfig
 from router.deciding.local import FEWEST, LeftOut, Levels, LocalModel, Posterior, fit_local
 from router.deciding.policy import Usd, decide, utilities
 from router.deciding.routes import PromptRoute, Route, route_from
 from router.deciding.sentences import follow_their_task, leaves, stands_in, weighed
+from router.deciding.strata import strata_of
 from router.deciding.strength import Gain, paired_gain, z_of
 
 if TYPE_CHECKING:
@@ -51,6 +53,9 @@ class Probed:
     tasks: tuple[str, ...]
     teachers: tuple[str, ...]
     scores: "np.ndarray"  # (N, T), NaN where a teacher was not asked
+    selective: bool = (
+        False  # whether who was asked what followed from scores, as in `allocation: sequential`
+    )
 
     def only(self, rows: "np.ndarray") -> "Probed":
         """The probes of these numbers."""
@@ -60,6 +65,7 @@ class Probed:
             tuple(self.tasks[i] for i in rows),
             self.teachers,
             self.scores[rows],
+            self.selective,
         )
 
     def of_teachers(self, columns: "np.ndarray") -> "Probed":
@@ -199,22 +205,24 @@ class Router:
         return self.local.gains(vectors[rows], task, ours, theirs, confidence)
 
     def save(self, folder: Path) -> None:
-        """Writes `router.safetensors` and `router.json` into a folder, the latter last."""
+        """Writes `router.safetensors` and `router.json` into a folder, the latter last. Raises InputError where
+        the folder is a file."""
         from safetensors.numpy import save
 
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{folder} is a file: a router is saved into a folder")
+        arrays = save(_arrays_of(self.local) if self.local else {})
         fields = {
             "teachers": self.teachers,
             "routes": [asdict(route) for route in self.routes],
             "guard": self.guard,
             "local_gain": asdict(self.local_gain) if self.local_gain else None,
             "local": _fields_of(self.local) if self.local else None,
+            "arrays": hashlib.sha256(arrays).hexdigest(),
         }
-        arrays = _arrays_of(self.local) if self.local else {}
-        for name, content in (
-            (ARRAYS, save(arrays)),
-            (FIELDS, json.dumps(fields, ensure_ascii=False, indent=1).encode()),
-        ):
-            write_atomically(folder / name, content)
+        fields["sha256"] = content_key(json.loads(json.dumps(fields)))
+        write_atomically(folder / ARRAYS, arrays)
+        write_atomically(folder / FIELDS, json.dumps(fields, ensure_ascii=False, indent=1).encode())
 
     @classmethod
     def load(cls, folder: Path) -> "Router":
@@ -224,14 +232,27 @@ class Router:
 
         try:
             fields = json.loads((folder / FIELDS).read_text("utf-8"))
+            arrays = (folder / ARRAYS).read_bytes()
+            if content_key({n: v for n, v in fields.items() if n != "sha256"}) != fields["sha256"]:
+                raise ValueError(f"{FIELDS} was changed")
+            if hashlib.sha256(arrays).hexdigest() != fields["arrays"]:
+                raise ValueError(f"{ARRAYS} is another router's, or was changed")
             gain, local = fields["local_gain"], fields["local"]
             if gain:
                 gain = LocalGain(**{**gain, "measured": Gain(**gain["measured"])})
             if local:
-                local = _local_from(local, load((folder / ARRAYS).read_bytes()))
+                local = _local_from(local, load(arrays))
             routes = tuple(route_from(route) for route in fields["routes"])
             return cls(tuple(fields["teachers"]), routes, local, gain, fields["guard"])
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        except (
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+            SafetensorError,
+        ) as error:
             raise DamagedRouter(
                 f"{folder} holds no router, or a damaged one ({type(error).__name__}: {error}): fit and save "
                 "it again."
@@ -254,9 +275,11 @@ def fit_router(
     """
     import numpy as np
 
-    routes = tuple(
-        decide(config, sorted({*tasks, *probed.tasks}), probed.teachers, probed.by_task(), usd)
-    )
+    strata = None
+    if probed.selective:
+        strata = strata_of(probed.keys, probed.vectors, probed.tasks, seed)
+    names = sorted({*tasks, *probed.tasks})
+    routes = tuple(decide(config, names, probed.teachers, probed.by_task(), usd, strata))
     worth = utilities(config, probed.tasks, probed.teachers, probed.scores, usd)
     probed = replace(probed, scores=worth)
 

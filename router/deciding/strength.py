@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, fmean
 
+from router.deciding.strata import stratified
+
 
 @dataclass(frozen=True, slots=True)
 class Strength:
@@ -33,18 +35,6 @@ class Gain:
     lo: float
     hi: float
     n: int
-
-
-def estimate(
-    scores: Mapping[str, Mapping[str, Sequence[float]]], confidence: float = 0.95
-) -> dict[tuple[str, str], Strength]:
-    """Scores per teacher and task -> strength per (teacher, task), where there are scores."""
-    return {
-        (teacher, task): strength(values, confidence)
-        for teacher, tasks in scores.items()
-        for task, values in tasks.items()
-        if values
-    }
 
 
 def strength(values: Sequence[float], confidence: float = 0.95) -> Strength:
@@ -68,6 +58,35 @@ def paired_gain(ours: Sequence[float], theirs: Sequence[float], confidence: floa
     variance = (sum(d * d for d in differences) + 2) / (n + 2) - centre**2
     half = z_of(confidence) * math.sqrt(variance / (n + 2))
     return Gain(mean, max(-1.0, min(centre - half, mean)), min(1.0, max(centre + half, mean)), n)
+
+
+def stratified_strength(
+    values: Mapping[str, float], stratum_of: Mapping[str, int], confidence: float
+) -> Strength:
+    """The strength over all probes of `stratum_of` by those that a teacher was asked (see strata.py): Wilson's
+    interval for as many right-or-wrong probes as have the variance of the stratified mean."""
+    from scipy.stats import t
+
+    n = len(values)
+    shy = (sum(values.values()) + 0.5) / (n + 1)
+    mean, variance = stratified(values, stratum_of, more=shy * (1 - shy))
+    shy = (n * mean + 0.5) / (n + 1)
+    lo, hi = _wilson(mean, shy * (1 - shy) / variance, float(t.ppf(0.5 + confidence / 2, n)))
+    return Strength(mean, max(0.0, min(lo, mean)), min(1.0, max(hi, mean)), n, False)
+
+
+def stratified_gain(
+    ours: Mapping[str, float],
+    theirs: Mapping[str, float],
+    stratum_of: Mapping[str, int],
+    confidence: float,
+) -> Gain:
+    """The same of the differences on shared probes, of which there must be one; with the two pairs of
+    `paired_gain` in the variance."""
+    differences = {key: ours[key] - theirs[key] for key in ours if key in theirs}
+    mean, variance = stratified(differences, stratum_of, more=2.0)
+    half = z_of(confidence) * math.sqrt(variance)
+    return Gain(mean, max(-1.0, mean - half), min(1.0, mean + half), len(differences))
 
 
 def z_of(confidence: float) -> float:

@@ -1,12 +1,14 @@
 """Routing inside a run: three families in one task, where only single prompts tell the teachers apart."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from ledger.errors import InputError
 from ledger.store import Ledger
+from router.deciding import read_routes
 from tests.tutelage.small_run import small_fields, write_small
 from tutelage.asking import explain_route
 from tutelage.pipeline import run_recipe
@@ -48,6 +50,16 @@ def test_the_verdict_holds_each_test_item_against_its_own_teacher(home: Path) ->
     assert len(task["routed"]) > 1
     assert task["teacher"]["n"] == 12
     assert task["teacher"]["mean"] > task["teachers"][task["chosen"]]["mean"]
+
+
+def test_routes_rest_on_the_strengths_that_are_shown(home: Path) -> None:
+    workspace = open_run(Path("runs/small"))
+    shown = workspace.outputs["probe"]["strengths"]
+    route = read_routes(workspace.ledger, workspace.keys["route"])[0]
+    assert {name: asdict(found) for name, found in route.strengths.items()} == {
+        name: at["puzzles"] for name, at in shown.items()
+    }
+    assert workspace.outputs["probe"]["asked"] < workspace.outputs["probe"]["of"]
 
 
 def test_leaving_is_in_the_ledger_with_its_evidence_and_in_the_report(home: Path) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from evals.likelihood import Learnability
+    from router.deciding.strata import Strata
     from router.engine import Request
     from tutelage.buying import Measured
 
@@ -61,19 +62,25 @@ def _probe(workspace: Workspace, watch: Watch) -> Output:
 
     from evals.likelihood import mean_learnability, worth
     from evals.summary import score_answers, values
-    from router.deciding import estimate
+    from router.deciding import strata_of, strengths_of
     from router.engine import Request
 
     names, items = _names(workspace), _in_turn(workspace)
     by_key = {item.prompt.key: item for item in items}
-    vectors = vectors_of(workspace, items, watch) if _in_rounds(workspace) else None
+    tasks, confidence = [str(item.task) for item in items], workspace.recipe.route.confidence
+    vectors, strata = None, None
+    if in_rounds(workspace):
+        vectors = vectors_of(workspace, items, watch)
+        strata = strata_of(list(by_key), vectors, tasks, workspace.recipe.seed)
     scorers, states, paused = workspace.scorer("probes"), Counter[str](), set[str]()
     asked, closed = np.zeros((len(items), len(names)), bool), _closed(workspace, items, names)
     found: Measured = {}
     scores: Scores = {}
     weighed: Scores = {}
     near: dict[str, Learnability] = {}
-    while (cells := _next_probes(workspace, items, vectors, weighed, asked, closed, found)).any():
+    while (
+        cells := _next_probes(workspace, items, vectors, strata, weighed, asked, closed, found)
+    ).any():
         requests = [
             Request(items[row].prompt, names[column], task=str(items[row].task))
             for column, row in np.argwhere((cells & ~closed).T).tolist()
@@ -86,17 +93,15 @@ def _probe(workspace: Workspace, watch: Watch) -> Output:
         found |= bought
         states.update(purchase.states)
         paused |= purchase.paused.keys()
-        graded = [(by_key[key], answer) for (key, _, _), answer in found.items()]
+        graded = [(by_key[key], answer) for (key, _, _), answer in bought.items()]
         by_scorer = [(scorers[str(item.task)], item, answer) for item, answer in graded]
         judged = judged_scores(workspace, watch, "probe", by_scorer)
-        scores = values(score_answers(workspace.ledger, found, items, scorers, judged))
+        new = values(score_answers(workspace.ledger, bought, items, scorers, judged))
+        scores = _joined(scores, new, names)
         if _learnable(workspace):
             near = _learnability(workspace, watch, items, found)
         weighed = worth(scores, found, near) if near else scores
-    by_teacher = {
-        name: {task: list(scores[task].get(name, {}).values()) for task in scores} for name in names
-    }
-    strengths = estimate(by_teacher, workspace.recipe.route.confidence)
+    strengths = strengths_of(scores, workspace.pools.tasks, names, confidence, strata)
     return {
         "states": dict(states),
         "paused": sorted(paused),
@@ -112,14 +117,26 @@ def _probe(workspace: Workspace, watch: Watch) -> Output:
         },
         "strengths": {
             name: {
-                task: asdict(strengths[name, task])
+                task: asdict(strengths[task][name])
                 for task in workspace.pools.tasks
-                if (name, task) in strengths
+                if name in strengths[task]
             }
             for name in workspace.recipe.eligible
         },
         "answer_tokens": _means(items, names, found, "completion_tokens"),
         "answer_usd": _means(items, names, found, "cost_usd"),
+    }
+
+
+def _joined(scores: Scores, new: Scores, names: list[str]) -> Scores:
+    """The scores of earlier rounds with those of a new one, by task and teacher."""
+    return {
+        task: {
+            name: scores.get(task, {}).get(name, {}) | new.get(task, {}).get(name, {})
+            for name in names
+            if name in scores.get(task, {}) or name in new.get(task, {})
+        }
+        for task in {**scores, **new}
     }
 
 
@@ -171,7 +188,7 @@ def _learnability(
     )
 
 
-def _in_rounds(workspace: Workspace) -> bool:
+def in_rounds(workspace: Workspace) -> bool:
     """Whether probes are bought where they can change a route: with one teacher none can."""
     return workspace.recipe.probes.allocation == "sequential" and len(workspace.recipe.eligible) > 1
 
@@ -194,6 +211,7 @@ def _next_probes(
     workspace: Workspace,
     items: list[Item],
     vectors: "np.ndarray | None",
+    strata: "Strata | None",
     scores: Scores,
     asked: "np.ndarray",
     closed: "np.ndarray",
@@ -213,33 +231,35 @@ def _next_probes(
     tasks, table = [str(item.task) for item in items], score_table(items, names, scores)
     usd = None
     if recipe.route.policy == "cost" and found:
-        usd = usd_per_1000(workspace, _means(items, names, found, "cost_usd"))
+        usd = usd_per_1000(workspace, _means(items, names, found, "cost_usd"), scores)
     table = utilities(recipe.route, tasks, names, table, usd)
     confidence, seed = recipe.route.confidence, recipe.seed
     cells = next_round(vectors, tasks, table, asked, budget, confidence, seed)
     if not cells.any() and recipe.route.guard and found:
-        routes = decide(recipe.route, sorted(set(tasks)), names, scores, usd)
+        routes = decide(recipe.route, workspace.pools.tasks, names, scores, usd, strata)
         cells = contested(routes, tasks, names, asked, budget)
     return cells
 
 
 def usd_per_1000(
-    workspace: Workspace, answer_usd: dict[str, dict[str, float]]
+    workspace: Workspace, answer_usd: dict[str, dict[str, float]], scores: Scores
 ) -> dict[str, dict[str, float]] | None:
     """By task and teacher, what 1,000 answers cost where one costs `answer_usd` (by teacher and task); a
-    teacher's mean where a task has none. None where a price is not known; raises InputError then under
-    `cost`."""
+    teacher's mean where a task has none. Teachers without a score have no price either. None where a price is
+    not known; raises InputError then under `cost`."""
     recipe = workspace.recipe
-    if unknown := [name for name in recipe.eligible if not answer_usd.get(name)]:
+    scored = {name for at in scores.values() for name, by_key in at.items() if by_key}
+    names = [name for name in recipe.eligible if name in scored]
+    if unknown := [name for name in names if not answer_usd.get(name)]:
         if recipe.route.policy == "cost":
             raise InputError(
                 f"{workspace.loaded.at('route', 'policy')}: `cost` needs the price of {unknown[0]}, and it is "
                 "not known: give the teacher a `price:`, or use `policy: strongest`"
             )
         return None
-    means = {name: sum(at.values()) / len(at) for name, at in answer_usd.items()}
+    means = {name: sum(answer_usd[name].values()) / len(answer_usd[name]) for name in names}
     return {
-        task: {name: 1000 * answer_usd[name].get(task, means[name]) for name in recipe.eligible}
+        task: {name: 1000 * answer_usd[name].get(task, means[name]) for name in names}
         for task in workspace.pools.tasks
     }
 

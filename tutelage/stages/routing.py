@@ -10,7 +10,7 @@ from ledger.keys import content_key, folder_hash
 from router.deciding.classifier import UNSURE
 from tutelage.buying import cannot_take, limits
 from tutelage.stages.classifying import embedded_windows, labels, vectors_of
-from tutelage.stages.probing import Scores, score_table, usd_per_1000
+from tutelage.stages.probing import Scores, in_rounds, score_table, usd_per_1000
 from tutelage.stages.stage import Output, Stage
 from tutelage.watch import Watch
 from tutelage.workspace import Workspace
@@ -44,8 +44,8 @@ def _route(workspace: Workspace, watch: Watch) -> Output:
 
     config, pools = workspace.recipe.route, workspace.pools
     vectors = vectors_of(workspace, pools.probes, watch)
-    usd = usd_per_1000(workspace, workspace.outputs["probe"]["answer_usd"])
     probes = workspace.outputs["probe"]
+    usd = usd_per_1000(workspace, probes["answer_usd"], probes["scores"])
     worth = probed(workspace, vectors, probes["worth"] or probes["scores"])
     router = fit_router(worth, config, workspace.recipe.seed, usd, pools.tasks)
     folder = Path("router") / workspace.keys["route"][:12]
@@ -166,6 +166,7 @@ def probed(workspace: Workspace, vectors: "np.ndarray", scores: Scores) -> "Prob
         tuple(str(item.task) for item in items),
         names,
         score_table(items, names, scores),
+        in_rounds(workspace),
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ledger.errors import InputError
 from router.deciding import RouteConfig
 from router.deciding.local import _Group, _partitions, fit_local
 from router.deciding.router import DamagedRouter, Probed, Router, fit_router
@@ -219,7 +220,10 @@ def test_a_router_comes_back_from_its_folder(tmp_path):
         ("router.json", lambda data: b""),
         ("router.json", lambda data: data[:-40]),
         ("router.json", lambda data: data.replace(b'"guard"', b'"gard"')),
+        ("router.json", lambda data: data.replace(b'"a"', b'"z"')),
+        ("router.json", lambda data: b"[" * 100_000),
         ("router.safetensors", lambda data: data[:-40]),
+        ("router.safetensors", lambda data: data[:-40] + bytes([data[-40] ^ 1]) + data[-39:]),
     ],
 )
 def test_a_damaged_router_is_told(tmp_path, name, change):
@@ -229,3 +233,22 @@ def test_a_damaged_router_is_told(tmp_path, name, change):
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(DamagedRouter, match="fit and save it again"):
         Router.load(tmp_path)
+
+
+def test_a_router_of_two_saves_is_told(tmp_path):
+    """As a kill between the two files leaves it."""
+    vectors, at = _places(600, 1)
+    for seed in (2, 3):
+        router = fit_router(_probed(_scores(at, seed), vectors), RouteConfig(), seed=0)
+        router.save(tmp_path / str(seed))
+    (tmp_path / "3" / "router.safetensors").replace(tmp_path / "2" / "router.safetensors")
+    with pytest.raises(DamagedRouter, match="is another router's, or was changed"):
+        Router.load(tmp_path / "2")
+
+
+def test_a_router_is_not_saved_onto_a_file(tmp_path):
+    vectors, at = _places(200, 1)
+    router = fit_router(_probed(_scores(at, 2), vectors), RouteConfig(), seed=0)
+    (tmp_path / "taken").write_text("mine")
+    with pytest.raises(InputError, match="is a file"):
+        router.save(tmp_path / "taken")

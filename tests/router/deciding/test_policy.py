@@ -239,3 +239,32 @@ def test_cost_and_alpha_go_together() -> None:
     for fields in ({"policy": "cost"}, {"alpha": 0.1}, {"policy": "cost", "alpha": 0.0}):
         with pytest.raises(ValidationError, match="alpha"):
             RouteConfig.model_validate(fields)
+
+
+def test_a_teacher_that_hardly_anybody_asked_does_not_hide_a_better_known_one() -> None:
+    right = {"best": 120, "second": 180}
+    scores = {
+        name: {f"p{i}": float(i < count) for i in range(200)} for name, count in right.items()
+    }
+    other = {name: {f"q{i}": float(name == "best") for i in range(200)} for name in right}
+    few = {"few": {f"p{i + 110}": 1.0 for i in range(6)}}
+    names = ["best", "second", "few"]
+    route = by_task(decide(STRONGEST, ["t", "u"], names, {"t": scores | few, "u": other}))["t"]
+    assert (route.teacher, route.best_single, route.guarded) == ("second", "best", False)
+    assert route.over_best_single is not None
+    assert route.over_best_single.lo > 0
+    assert route.strengths["few"].mean > route.strengths["second"].mean
+
+
+def test_a_teacher_without_a_price_or_a_probe_is_left_out_of_cost() -> None:
+    config = RouteConfig(policy="cost", alpha=0.1)
+    scores = {"t": {"dear": {"p": 1.0, "q": 1.0}, "cheap": {"p": 1.0, "q": 1.0}, "silent": {}}}
+    usd = {"t": {"dear": 5.0, "cheap": 0.1}}
+    routes = decide(config, ["t"], ["dear", "cheap", "silent"], scores, usd)
+    assert [route.teacher for route in routes] == ["cheap", "cheap"]
+
+
+def test_unsure_prompts_that_the_recipe_routes_have_a_second_teacher_too() -> None:
+    config = RouteConfig(policy="fixed", to={"unsure": "adder"}, unsure="two_teachers")
+    unsure = by_task(decide(config, list(SPECIALISTS), TEACHERS, SPECIALISTS))["unsure"]
+    assert (unsure.teacher, unsure.runner_up) == ("adder", "generalist")

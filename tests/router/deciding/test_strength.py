@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.deciding import estimate, paired_gain, strength
+from router.deciding import paired_gain, strength, strengths_of
+from router.deciding.policy import Scores
 
 scores = st.lists(st.floats(0, 1), min_size=1, max_size=40)
 pairs = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=40)
@@ -91,8 +92,10 @@ def test_graded_interval_covers_what_it_states(n: int) -> None:
     assert np.mean([one.lo <= 2 / 3 <= one.hi for one in found]) > 0.935
 
 
-def test_estimate_leaves_out_what_was_not_probed() -> None:
-    found = estimate({"a": {"x": [1, 1, 0], "y": []}, "b": {"x": [0.5, 0.25]}})
-    assert set(found) == {("a", "x"), ("b", "x")}
-    assert found["a", "x"].mean == pytest.approx(2 / 3)
-    assert found["b", "x"].n == 2
+def test_what_was_not_probed_has_no_strength() -> None:
+    x = {"a": {"k1": 1.0, "k2": 1.0, "k3": 0.0}, "b": {"k1": 0.5, "k2": 0.25}}
+    scores: Scores = {"x": x, "y": {"a": {}}}
+    found = strengths_of(scores, ["x", "y"], ["a", "b"], 0.95)
+    assert {task: list(at) for task, at in found.items()} == {"x": ["a", "b"], "y": []}
+    assert found["x"]["a"].mean == pytest.approx(2 / 3)
+    assert found["x"]["b"].n == 2
