@@ -128,11 +128,13 @@ def score_answers(
 
 
 def grade(
-    ledger: Ledger, answered: Iterable[tuple[str, Item, Sampled]], judged: Judged | None = None
+    ledger: Ledger | None,
+    answered: Iterable[tuple[str, Item, Sampled]],
+    judged: Judged | None = None,
 ) -> dict[str, float]:
-    """Grades answers by a scorer's name each, and puts the scores into the ledger: sample key -> value.
+    """Grades answers by a scorer's name each: sample key -> value. Raises BadScorer, naming the item.
 
-    Call it inside `ledger.writing()`. Raises BadScorer, naming the item.
+    The scores are put into the ledger, if one is given; then call it inside `ledger.writing()`.
     """
     found: dict[str, float] = {}
     rows = []
@@ -143,7 +145,7 @@ def grade(
             continue
         found[answer.sample_key] = score.value
         rows.append(score_row(answer.sample_key, name, _reference_key(item), score))
-    if rows:
+    if rows and ledger is not None:
         ledger.put("score", rows)
     return found
 

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from ledger.errors import InputError, TutelageError
 from ledger.prompts import Prompt
+from router.deciding.classifier import UNSURE
 from router.teachers.waiting import result_of
 from tutelage.stages.classifying import example_pairs, fitted_classifier
+from tutelage.stages.making import further_teachers
 from tutelage.stages.routing import probed, router_is_there
 from tutelage.visible import visible
 from tutelage.workspace import Workspace, open_run, require_stage
@@ -28,11 +31,12 @@ class Explained:
     at_most_usd: dict[str, float | None]
     confidence: float
     measure: str  # what teachers are ranked by
+    beside: str  # who else answers it in runs, or that nobody does; "" where `teacher` alone does
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
         fields: dict[str, Any] = json.loads(json.dumps(asdict(self.explanation)))
-        return {**fields, "at_most_usd": self.at_most_usd}
+        return {**fields, "at_most_usd": self.at_most_usd, "beside": self.beside}
 
     def lines(self) -> list[Any]:
         """For the terminal."""
@@ -46,6 +50,7 @@ class Explained:
         return [
             f"task     {label.task}, probability {label.probability:.3f}{doubt}",
             f"teacher  {told.teacher}: {told.reason}",
+            *([f"in runs  {self.beside}"] if self.beside else []),
             *self._ahead(),
             f"guard    {told.guard}",
             "",
@@ -119,10 +124,27 @@ def explain_route(run: Path, prompt: str) -> Explained:
     require_stage(workspace, "route")
     workspace.refuse_other_prompts()
     usd = {name: _at_most_usd(workspace, name, question) for name in workspace.recipe.eligible}
-    told = _explanation(workspace, question)
+    unable = _unable(workspace, question)
+    told = _explanation(workspace, question, unable)
     route = workspace.recipe.route
     measure = "worth to the student" if route.objective == "learnable" else "strength"
-    return Explained(told, usd, route.confidence, measure)
+    return Explained(told, usd, route.confidence, measure, _beside(workspace, told, unable))
+
+
+def _beside(workspace: Workspace, told: "Explanation", unable: Mapping[str, str]) -> str:
+    route, task = workspace.recipe.route, told.label.task
+    if task == UNSURE and route.unsure == "aside":
+        return "nobody answers it: prompts of no clear task are set aside (`route.unsure`)"
+    lot = workspace.routed.by_prompt.get(told.prompt.key)
+    if route.explore and lot not in (None, told.teacher):
+        return f"{lot} answers it, by lot (`route.explore`)"
+    others = [
+        name
+        for name in further_teachers(workspace, task)
+        if name != told.teacher and name not in unable
+    ]
+    why = "route.policy" if route.policy == "all" else "route.unsure"
+    return f"{', '.join(others)} answer too (`{why}`)" if others else ""
 
 
 def _at_most_usd(workspace: Workspace, name: str, prompt: Prompt) -> float | None:
@@ -141,7 +163,7 @@ def ask(run: Path, prompt: str) -> Asked:
     workspace = open_run(run)
     require_stage(workspace, "train")
     workspace.refuse_other_prompts()
-    explanation = _explanation(workspace, question)
+    explanation = _explanation(workspace, question, _unable(workspace, question))
     teacher = workspace.open_teacher(explanation.teacher)
     teacher.require_ready()
     models: dict[str, Teacher] = {
@@ -178,7 +200,7 @@ def _answer(model: "Teacher", prompt: Prompt, workspace: Workspace) -> tuple[str
     return result_of(once())
 
 
-def _explanation(workspace: Workspace, prompt: Prompt) -> "Explanation":
+def _explanation(workspace: Workspace, prompt: Prompt, unable: Mapping[str, str]) -> "Explanation":
     import numpy as np
 
     from router.deciding import Router, explain
@@ -207,7 +229,7 @@ def _explanation(workspace: Workspace, prompt: Prompt) -> "Explanation":
         probes,
         probed(workspace, seen, workspace.outputs["probe"]["scores"]),
         workspace.recipe.route.confidence,
-        _unable(workspace, prompt),
+        unable,
     )
 
 

@@ -12,12 +12,11 @@ from tutelage.recipe import load_recipe
 from tutelage.runfolder import begin, came_through, refuse_unwritable
 from tutelage.stages import STAGES, Stage
 from tutelage.stages.capturing import refuse_tight_servers
+from tutelage.stages.classifying import CLASSIFY, refuse_unusable_tasks
 from tutelage.stages.learning import BASELINE, refuse_layers, refuse_long_items, refuse_students
 from tutelage.stages.making import (
     refuse_small_pool,
-    refuse_unknown_budgets,
-    refuse_unknown_routes,
-    refuse_unknown_weights,
+    refuse_unknown_tasks,
 )
 from tutelage.stages.probing import PROBE
 from tutelage.watch import Watch
@@ -55,6 +54,8 @@ def run_recipe(
         try:
             for stage in stages:
                 _run_stage(stage, workspace, watch)
+                if stage is CLASSIFY:  # discovered tasks are known only now
+                    refuse_unknown_tasks(workspace)
         finally:
             workspace.stop_servers()
     outputs = workspace.outputs
@@ -130,9 +131,8 @@ def _preflight(workspace: Workspace, stages: set[str], watch: Watch) -> None:
             for teacher in teachers:
                 teacher.require_ready()
     refuse_judges(workspace)
-    refuse_unknown_budgets(workspace)
-    refuse_unknown_routes(workspace)
-    refuse_unknown_weights(workspace)
+    refuse_unusable_tasks(workspace)
+    refuse_unknown_tasks(workspace)
     refuse_students(workspace, absent=None if "generate" in stages else [])
     if "generate" in stages:
         _ = workspace.baseline_key

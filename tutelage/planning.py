@@ -26,14 +26,13 @@ from tutelage.judging import (
 from tutelage.pipeline import find_done
 from tutelage.recipe import Recipe, load_recipe
 from tutelage.stages import STAGES
+from tutelage.stages.classifying import refuse_unusable_tasks
 from tutelage.stages.learning import asked_again, asked_on_test, refuse_students
 from tutelage.stages.making import (
     FIRST_GUESS_TOKENS,
     mix_needs,
     refuse_small_pool,
-    refuse_unknown_budgets,
-    refuse_unknown_routes,
-    refuse_unknown_weights,
+    refuse_unknown_tasks,
     short_tasks,
     teachers_of,
 )
@@ -90,12 +89,11 @@ def check_recipe(path: Path) -> Checked:
     workspace = Workspace.of(load_recipe(path))
     recipe, pools = workspace.recipe, workspace.pools
     refuse_small_pool(workspace)
-    refuse_unknown_budgets(workspace)
+    refuse_unusable_tasks(workspace)
+    refuse_unknown_tasks(workspace)
     for name in ("probes", "evaluate"):
         workspace.scorer(name)
     refuse_judges(workspace)
-    refuse_unknown_routes(workspace)
-    refuse_unknown_weights(workspace)
     absent: list[str] = []
     refuse_students(workspace, absent)
     return Checked(
@@ -227,7 +225,9 @@ def plan_recipe(
     from router.engine import together
 
     loaded = load_recipe(path, seed=seed, run=run)
-    planner = _Planner(Workspace.of(loaded), measure)
+    workspace = Workspace.of(loaded)
+    refuse_unusable_tasks(workspace)
+    planner = _Planner(workspace, measure)
     stages = planner.stages()
     full = loaded.recipe.model_dump(mode="json", by_alias=True, exclude_none=True)
     full["teachers"] = {name: t.filled() for name, t in loaded.recipe.teachers.items()}

@@ -50,7 +50,7 @@ class Terminal(Watch):
             TimeRemainingColumn(compact=True),
             console=self.console,
         )
-        self._task = self._bar.add_task(escape(what), total=None)
+        self._task = self._bar.add_task(shown(what), total=None)
         self._live = Live(self._bar, console=self.console, transient=True)
         self._live.start()
 
@@ -58,17 +58,15 @@ class Terminal(Watch):
         self, done: float, total: float, text: str, teachers: Sequence[Sequence[str]] = ()
     ) -> None:
         if self._live is not None and self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=done, total=total, description=escape(text))
+            self._bar.update(self._task, completed=done, total=total, description=shown(text))
             if teachers:
                 self._live.update(Group(self._bar, as_table("", TEACHER_COLUMNS, teachers)))
         elif time.monotonic() - self._said > self._plain_line_s:
             self._said = time.monotonic()
             share = f"{done / total:4.0%} " if total else ""
-            self._line(
-                f"{self._stage:<9} {share}{escape(visible(text))}{self._time_left(done, total)}"
-            )
+            self._line(f"{self._stage:<9} {share}{shown(text)}{self._time_left(done, total)}")
             for cells in teachers if len(teachers) > 1 else ():
-                self._line(f"          {escape(_plain_cells(cells))}")
+                self._line(f"          {shown(_plain_cells(cells))}")
 
     @property
     def _plain_line_s(self) -> float:
@@ -89,14 +87,14 @@ class Terminal(Watch):
 
     def stage_ends(self, name: str, summary: str, seconds: float) -> None:
         self._stop_bar()
-        self._line(f"[bold]{name:<9}[/bold] {escape(summary)} [dim]({seconds:.1f} s)[/dim]")
+        self._line(f"[bold]{name:<9}[/bold] {shown(summary)} [dim]({seconds:.1f} s)[/dim]")
 
     def stage_is_done(self, name: str, summary: str) -> None:
-        self._line(f"[bold]{name:<9}[/bold] [dim]nothing to do:[/dim] {escape(summary)}")
+        self._line(f"[bold]{name:<9}[/bold] [dim]nothing to do:[/dim] {shown(summary)}")
 
     def note(self, text: str) -> None:
         for line in text.splitlines():
-            self._line(f"          {escape(visible(line))}")
+            self._line(f"          {shown(line)}")
 
     def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         self.console.print(as_table(title, header, rows))
@@ -127,19 +125,24 @@ def _plain_cells(cells: Sequence[str]) -> str:
     )
 
 
+def shown(text: Any) -> str:
+    """Text that a terminal and its markup show and do not obey."""
+    return escape(visible(text))
+
+
 def as_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """A small table; the first column is left-aligned, a cell ending in ` *` is marked."""
-    table = Table(title=escape(title), title_justify="left", box=None, pad_edge=False)
+    table = Table(title=shown(title), title_justify="left", box=None, pad_edge=False)
     for index, name in enumerate(header):
         # In a narrow terminal the others give way to the first two.
-        table.add_column(escape(name), justify="left" if index == 0 else "right", no_wrap=index < 2)
+        table.add_column(shown(name), justify="left" if index == 0 else "right", no_wrap=index < 2)
     for row in rows:
         table.add_row(*(_marked(cell) for cell in row))
     return table
 
 
 def _marked(cell: str) -> str:
-    return f"[bold green]{escape(cell)}[/bold green]" if cell.endswith(" *") else escape(cell)
+    return f"[bold green]{shown(cell)}[/bold green]" if cell.endswith(" *") else shown(cell)
 
 
 def estimate(value: dict[str, Any] | None) -> str:
@@ -161,8 +164,8 @@ def closing_lines(result: dict[str, Any]) -> list[Any]:
         style = VERDICT_STYLE[task["verdict"]]
         first, *others = sorted(task["routed"], key=lambda name: -task["routed"][name])
         table.add_row(
-            escape(name),
-            escape(f"{first} + {len(others)}" if others else first),
+            shown(name),
+            shown(f"{first} + {len(others)}" if others else first),
             f"{task['baseline']['mean']:.2f} ->",
             estimate(task["student"]),
             estimate(task["teacher"]),
@@ -182,10 +185,10 @@ def closing_lines(result: dict[str, Any]) -> list[Any]:
         "",
         table,
         "",
-        f"[bold {style}]{escape(result['sentence'])}[/bold {style}]",
-        *(f"[bold]{name:<8}[/bold] {escape(text)}" for name, text in facts.items() if text),
+        f"[bold {style}]{shown(result['sentence'])}[/bold {style}]",
+        *(f"[bold]{name:<8}[/bold] {shown(text)}" for name, text in facts.items() if text),
         *(
-            f"[bold]{'' if n else 'Next':<8}[/bold] {escape(t)}"
+            f"[bold]{'' if n else 'Next':<8}[/bold] {shown(t)}"
             for n, t in enumerate(result["next"])
         ),
     ]

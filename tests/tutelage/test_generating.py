@@ -13,7 +13,7 @@ from ledger.mixes import read_manifest
 from tests.faults.server import Call, FaultServer, Reply, content, payload, status
 from tests.tutelage.recipes import TEACHER, rows, write_recipe
 from tests.tutelage.test_cli import run
-from tutelage import audit_sql, run_recipe
+from tutelage import audit_sql, explain_route, run_recipe
 
 BASE = str(Path(__file__).parents[2] / "recipes" / "quickstart" / "base")
 
@@ -212,3 +212,8 @@ def test_prompts_of_no_clear_task_go_where_the_recipe_says(
         "WHERE r.stage = 'generate' AND r.task = 'unsure'",
     )[1]
     assert {name for (name,) in names} == asked
+    told = explain_route(Path("runs/test"), strange[0])
+    told_of = {told.explanation.teacher} | {n for n in ("one", "two") if n in told.beside}
+    assert told_of >= asked
+    assert told.beside.startswith("nobody answers it") == (unsure == "aside")
+    assert ("answer too (`route.unsure`)" in told.beside) == (unsure == "two_teachers")

@@ -5,8 +5,10 @@ from pathlib import Path
 
 from ledger.store import Ledger
 from tests.tutelage.small_run import small_fields, write_small
+from tutelage.asking import explain_route
 from tutelage.pipeline import run_recipe
 from tutelage.planning import plan_recipe
+from tutelage.previewing import preview_mix
 
 MEMBERS = """
 SELECT p.key, t.name, s.value FROM mix_member b JOIN mix m ON b.mix = m.id JOIN sample a ON b.sample = a.id
@@ -33,6 +35,12 @@ def test_of_every_teachers_answers_the_best_one_is_kept(folder_of_module: Path) 
         "WHERE r.stage = 'generate' GROUP BY 1"
     )
     assert {count for _, count in asked} == {4}, "every teacher was asked, of every prompt"
+    told = explain_route(Path("runs/best"), "What is 3 + 4?").beside
+    assert told.endswith("answer too (`route.policy`)")
+    assert told.count(",") == 2
+    fewer = {"unit": "samples", "total": 58, "drop": ["not_best"]}
+    path = write_small(folder_of_module, run="runs/best", mix=fewer, route={"policy": "all"})
+    assert preview_mix(path).blend.samples == 58
     scores = dict(
         Ledger(Path("runs/ledger")).rows(
             "SELECT p.key, max(s.value) FROM score s JOIN sample a ON s.sample = a.id "

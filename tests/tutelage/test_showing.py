@@ -65,3 +65,16 @@ def test_rates_and_time_left_are_those_of_the_last_seconds() -> None:
     assert [round(rate) for rate in part.rates] == [2, 40]
     assert part.eta_s is not None
     assert round(part.eta_s) == 40
+
+
+def test_names_and_texts_of_others_move_no_terminal() -> None:
+    out = io.StringIO()
+    watch = Terminal(Console(file=out, force_terminal=False, width=140, highlight=False))
+    odd = "ma\x1b[31mths \u202e[bold]"
+    watch.stage_is_done("route", odd)
+    watch.stage_ends("route", odd, 1.0)
+    watch.table(odd, ["teacher", odd], [["adder", odd]])
+    watch.note(odd)
+    text = out.getvalue()
+    assert not {"\x1b", "\u202e"} & set(text)
+    assert text.count(r"ma\x1b[31mths \u202e[bold]") == 6

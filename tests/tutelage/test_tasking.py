@@ -126,6 +126,8 @@ def test_described_tasks_are_told_apart(home: Path) -> None:
         ({"describe": {"a": " "}}, "says nothing of 'a'"),
         ({"describe": {"a": "A."}, "names": {"a": "b"}}, "`names:` goes with `discover:`"),
         ({"discover": 0}, "no number of tasks"),
+        ({"discover": "auto", "names": {"a": " "}}, "cannot be a task's name"),
+        ({"discover": "auto", "names": {"a": "unsure"}}, "cannot be a task's name"),
     ],
 )
 def test_ways_of_making_tasks_that_clash_are_named(
@@ -133,3 +135,42 @@ def test_ways_of_making_tasks_that_clash_are_named(
 ) -> None:
     with pytest.raises(RecipeError, match=message):
         load_recipe(_without_examples(tmp_path, "runs/x", **tasks))
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        ({"discover": 50}, r"small.yaml:\d+: tasks.discover: \d+ prompts are too few for 50 tasks"),
+        (
+            {"examples": {"hold_out": 2}, "error_rate": 0.01},
+            r"small.yaml:\d+: tasks.examples: \d examples cannot promise",
+        ),
+    ],
+)
+def test_check_tells_of_tasks_that_classify_could_not_make(
+    tmp_path: Path, tasks: dict[str, object], message: str
+) -> None:
+    recipe = _without_examples(tmp_path, str(tmp_path / "runs/x"), **tasks)
+    for look in (check_recipe, plan_recipe):
+        with pytest.raises(InputError, match=message):
+            look(recipe)
+
+
+def test_sentences_that_say_the_same_are_refused(home: Path) -> None:
+    same = dict.fromkeys(TASKS, SENTENCES["sums"]) | {"caesar_cipher": SENTENCES["cipher"]}
+    with pytest.raises(InputError, match="'chain_sum' and 'spell_backward' say the same"):
+        run_recipe(_without_examples(home, "runs/same", describe=same), until="classify")
+    _without_examples(home, "runs/found", discover="auto")
+
+
+def test_a_route_for_a_task_that_was_not_found_stops_before_anything_is_bought(home: Path) -> None:
+    fields = small_fields()
+    route = {"policy": "fixed", "to": {"nix": "adder"}}
+    tasks = {"embedding": fields["tasks"]["embedding"], "discover": "auto"}
+    recipe = write_small(home, run="runs/nix", tasks=tasks, route=route)
+    with pytest.raises(InputError, match=r"small.yaml:\d+: route.to.nix: there is no task 'nix'"):
+        run_recipe(recipe)
+    assert not Ledger(Path("runs/ledger")).rows(
+        "SELECT 1 FROM stage WHERE run = 'nix' AND name = 'probe'"
+    )
+    _without_examples(home, "runs/found", discover="auto")

@@ -108,6 +108,27 @@ def _examples(
     return [(items[row], given.names.get(task, task)) for row, task in pairs], found
 
 
+def refuse_unusable_tasks(workspace: Workspace) -> None:
+    """Raises InputError, with file:line, where the recipe's way of making tasks cannot work on its prompts."""
+    from router.deciding.classifier import names_in
+    from router.deciding.discovery import refuse_few_for_sentences, refuse_few_prompts
+
+    given, pools = workspace.recipe.tasks, workspace.pools
+    prompts = min(len(pools.train), SOUGHT_IN)
+    try:
+        if given.examples is not None:
+            way = "examples"
+            names_in([str(item.task) for item in pools.examples], given.error_rate)
+        elif given.describe is not None:
+            way = "describe"
+            refuse_few_for_sentences(prompts, len(given.describe))
+        else:
+            way = "discover"
+            refuse_few_prompts(prompts, given.discover if isinstance(given.discover, int) else None)
+    except InputError as error:
+        raise InputError(f"{workspace.loaded.at('tasks', way)}: {error}") from error
+
+
 def _refuse_unknown_names(workspace: Workspace, discovered: list[str]) -> None:
     """Raises InputError, with file:line, where `names:` names a task that was not discovered."""
     for name in workspace.recipe.tasks.names:

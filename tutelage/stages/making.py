@@ -54,11 +54,11 @@ def teachers_of(workspace: Workspace, task: str, prompt: str) -> list[str]:
     if task == UNSURE and workspace.recipe.route.unsure == "aside":
         return []
     routed = workspace.routed.teacher(task, prompt)
-    further = (name for name in _further_teachers(workspace, task) if name != routed)
+    further = (name for name in further_teachers(workspace, task) if name != routed)
     return [routed, *(name for name in further if prompt not in closed_to(workspace, name))]
 
 
-def _further_teachers(workspace: Workspace, task: str) -> list[str]:
+def further_teachers(workspace: Workspace, task: str) -> list[str]:
     """Who answers the prompts of a task besides their routed teacher."""
     route = workspace.recipe.route
     if route.policy == "all":
@@ -142,7 +142,8 @@ def grade_answers(
     watch: Watch | None,
     stage: str,
 ) -> None:
-    """Grades the answers whose prompt has a reference, each once, into `workspace.graded` and the ledger."""
+    """Grades the answers whose prompt has a reference, each once, into `workspace.graded`; and into the ledger
+    where a run does it, which has a watcher."""
     from evals.summary import grade
 
     scorers = workspace.scorer("probes")
@@ -154,7 +155,7 @@ def grade_answers(
         and (task := item.task or request.task) in scorers
     ]
     judged = judged_scores(workspace, watch, stage, new)
-    workspace.graded |= grade(workspace.ledger, new, judged)
+    workspace.graded |= grade(workspace.ledger if watch else None, new, judged)
 
 
 def mix_tasks(workspace: Workspace) -> list[str]:
@@ -181,12 +182,16 @@ def refuse_small_pool(workspace: Workspace) -> None:
         )
 
 
-def _usable_of_a_prompt(workspace: Workspace) -> int:
-    """How many answers of one prompt the mix may hold at most."""
+def _usable_of_a_prompt(workspace: Workspace, task: str = "") -> int:
+    """How many answers of one prompt of a task the mix may hold at most."""
     recipe = workspace.recipe
     if "not_best" in recipe.mix.drop:
         return 1
-    return recipe.generate.n * (len(recipe.eligible) if recipe.route.policy == "all" else 1)
+    teachers = len(recipe.eligible)
+    if recipe.route.policy != "all":
+        two = task == UNSURE and recipe.route.unsure == "two_teachers"
+        teachers = min(teachers, 2 if two else 1)
+    return recipe.generate.n * teachers
 
 
 def mix_needs(workspace: Workspace) -> "dict[str, Need]":
@@ -200,29 +205,25 @@ def mix_needs(workspace: Workspace) -> "dict[str, Need]":
         raise InputError(f"{workspace.loaded.line('mix', 'shares')}: {error}") from error
 
 
-def refuse_unknown_budgets(workspace: Workspace) -> None:
-    """Raises InputError, with file:line, for a cap on a task that does not exist."""
-    caps = workspace.recipe.generate.task_budget_usd
-    _refuse_unknown_tasks(workspace, caps, ("generate", "task_budget_usd"), "cap")
+def refuse_unknown_tasks(workspace: Workspace) -> None:
+    """Raises InputError, with file:line, where the recipe routes, caps, weighs or shares out a task that does
+    not exist. Tasks that are discovered are known once `classify` has run: before, nothing is said."""
+    if not workspace.pools.tasks:
+        return
+    recipe = workspace.recipe
+    _refuse_unknown(
+        workspace, recipe.generate.task_budget_usd, ("generate", "task_budget_usd"), "cap"
+    )
+    _refuse_unknown(workspace, recipe.route.to, ("route", "to"), "route")
+    _refuse_unknown(workspace, recipe.student.weights, ("student", "weights"), "weigh")
+    mix_needs(workspace)
 
 
-def refuse_unknown_routes(workspace: Workspace) -> None:
-    """Raises InputError, with file:line, for a task of `route.to` that does not exist."""
-    _refuse_unknown_tasks(workspace, workspace.recipe.route.to, ("route", "to"), "route")
-
-
-def refuse_unknown_weights(workspace: Workspace) -> None:
-    """Raises InputError, with file:line, for a task of `student.weights` that does not exist."""
-    weights = workspace.recipe.student.weights
-    _refuse_unknown_tasks(workspace, weights, ("student", "weights"), "weigh")
-
-
-def _refuse_unknown_tasks(
+def _refuse_unknown(
     workspace: Workspace, named: Iterable[str], place: tuple[str, str], to_what: str
 ) -> None:
-    """Tasks that are discovered are known once `classify` has run."""
     known = mix_tasks(workspace)
-    for task in named if workspace.pools.tasks else ():
+    for task in named:
         if task not in known:
             raise InputError(
                 f"{workspace.loaded.at(*place, task)}: there is no task {task!r} to {to_what}; the tasks are "
@@ -234,13 +235,13 @@ def short_tasks(workspace: Workspace, there: Mapping[str, int]) -> list[str]:
     """What the mix needs of a task beyond what the prompts there give; by samples only."""
     if workspace.recipe.mix.unit != "samples":
         return []
-    each, aside = _usable_of_a_prompt(workspace), workspace.recipe.route.unsure == "aside"
+    aside = workspace.recipe.route.unsure == "aside"
     usable = {task: 0 if task == UNSURE and aside else count for task, count in there.items()}
     return [
         f"{task} needs {need.at_least:,} different answers at least, and {usable.get(task, 0):,} "
         "prompts are there"
         for task, need in mix_needs(workspace).items()
-        if need.at_least > usable.get(task, 0) * each
+        if need.at_least > usable.get(task, 0) * _usable_of_a_prompt(workspace, task)
     ]
 
 
@@ -261,7 +262,7 @@ def _tools(item: Item) -> str | None:
 
 def _generate_inputs(workspace: Workspace) -> Any:
     routes = workspace.outputs["route"]["routes"]
-    further = {task: _further_teachers(workspace, task) for task in routes}
+    further = {task: further_teachers(workspace, task) for task in routes}
     return {
         "labels": workspace.keys["classify"],
         "teachers": {
@@ -500,5 +501,5 @@ def preview_candidates(workspace: Workspace) -> "list[Candidate]":
     if "generate" in workspace.outputs:
         return candidates(workspace, workspace.outputs["generate"]["taken"])
     by_task = labelled(workspace)
-    each = workspace.recipe.generate.n
+    each = workspace.recipe.generate.n * len(workspace.recipe.eligible)  # at most
     return candidates(workspace, {task: len(items) * each for task, items in by_task.items()})
