@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, fmean
 
-from router.deciding.strata import stratified
+from router.deciding.strata import Grouped
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +67,16 @@ def stratified_strength(
     interval for as many right-or-wrong probes as have the variance of the stratified mean."""
     from scipy.stats import t
 
-    n = len(values)
-    shy = (sum(values.values()) + 0.5) / (n + 1)
-    mean, variance = stratified(values, stratum_of, more=shy * (1 - shy))
-    shy = (n * mean + 0.5) / (n + 1)
-    lo, hi = _wilson(mean, shy * (1 - shy) / variance, float(t.ppf(0.5 + confidence / 2, n)))
+    n, grouped = len(values), Grouped.of(values, stratum_of)
+    mean = grouped.mean
+    if all(value in (0, 1) for value in values.values()):
+        shy, variance = grouped.binary()
+        z = z_of(confidence)
+    else:
+        shy = (n * mean + 0.5) / (n + 1)
+        variance = grouped.graded(more=shy * (1 - shy))
+        z = float(t.ppf(0.5 + confidence / 2, n))
+    lo, hi = _wilson(mean, shy * (1 - shy) / variance, z)
     return Strength(mean, max(0.0, min(lo, mean)), min(1.0, max(hi, mean)), n, False)
 
 
@@ -82,11 +87,13 @@ def stratified_gain(
     confidence: float,
 ) -> Gain:
     """The same of the differences on shared probes, of which there must be one; with the two pairs of
-    `paired_gain` in the variance."""
+    `paired_gain`."""
     differences = {key: ours[key] - theirs[key] for key in ours if key in theirs}
-    mean, variance = stratified(differences, stratum_of, more=2.0)
-    half = z_of(confidence) * math.sqrt(variance)
-    return Gain(mean, max(-1.0, mean - half), min(1.0, mean + half), len(differences))
+    grouped = Grouped.of(differences, stratum_of)
+    n, mean = len(differences), grouped.mean
+    centre = mean * n / (n + 2)
+    half = z_of(confidence) * math.sqrt(grouped.graded(more=2.0))
+    return Gain(mean, max(-1.0, min(centre - half, mean)), min(1.0, max(centre + half, mean)), n)
 
 
 def z_of(confidence: float) -> float:

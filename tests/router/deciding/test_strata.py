@@ -3,8 +3,17 @@
 import numpy as np
 import pytest
 
-from router.deciding import Probed, RouteConfig, decide, fit_router, strata_of, strengths_of
-from router.deciding.strata import stratified
+from router.deciding import (
+    Probed,
+    RouteConfig,
+    decide,
+    fit_router,
+    paired_gain,
+    strata_of,
+    strength,
+    strengths_of,
+)
+from router.deciding.strength import stratified_gain, stratified_strength
 
 TEACHERS = ("first", "second", "both")
 CHANCES = np.array(
@@ -55,19 +64,31 @@ def test_strata_do_not_depend_on_the_order_of_probes() -> None:
     )
 
 
-def test_with_all_probes_asked_it_is_the_plain_mean() -> None:
+def test_with_all_probes_asked_it_is_as_good_as_the_plain_mean() -> None:
     values = {str(i): float(i % 3 == 0) for i in range(90)}
-    mean, variance = stratified(values, {key: int(key) % 2 for key in values}, more=0.2)
-    assert mean == pytest.approx(1 / 3)
-    assert variance == pytest.approx(2 / 9 / 90, rel=0.05)
+    found = stratified_strength(values, {key: int(key) % 2 for key in values}, 0.95)
+    plain = strength(list(values.values()))
+    assert (found.mean, found.lo, found.hi) == pytest.approx(
+        (plain.mean, plain.lo, plain.hi), abs=0.01
+    )
 
 
-def test_a_stratum_that_nobody_asked_makes_it_less_sure() -> None:
-    values = {str(i): float(i % 2) for i in range(40)}
-    inside = stratified(values, {str(i): i // 20 for i in range(40)}, more=0.25)
-    beside = stratified(values, {str(i): i // 20 for i in range(60)}, more=0.25)
-    assert beside[0] == inside[0] == pytest.approx(0.5)
-    assert beside[1] > 2 * inside[1]
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_answers_that_are_all_right_or_all_wrong_are_no_certainty(value: float) -> None:
+    stratum_of = {str(i): i % 4 for i in range(60)}
+    found = stratified_strength({str(i): value for i in range(48)}, stratum_of, 0.95)
+    plain = strength([value] * 48)
+    assert found.mean == plain.mean
+    assert found.hi - found.lo == pytest.approx(plain.hi - plain.lo, rel=0.1)
+
+
+@pytest.mark.parametrize("value", [0.5, 1.0])
+def test_a_stratum_that_nobody_asked_makes_it_less_sure(value: float) -> None:
+    values = {str(i): value * (i % 2) for i in range(40)}
+    inside = stratified_strength(values, {str(i): i // 20 for i in range(40)}, 0.95)
+    beside = stratified_strength(values, {str(i): i // 20 for i in range(60)}, 0.95)
+    assert beside.mean == inside.mean == pytest.approx(value / 2)
+    assert beside.hi - beside.lo > 1.4 * (inside.hi - inside.lo)
 
 
 def test_few_or_equal_probes_are_one_stratum() -> None:
@@ -75,3 +96,15 @@ def test_few_or_equal_probes_are_one_stratum() -> None:
     keys = [str(i) for i in range(200)]
     assert set(strata_of(keys, same, ["a"] * 200, 0)["a"].values()) == {0}
     assert set(strata_of(keys[:20], same[:20], ["a"] * 20, 0)["a"].values()) == {0}
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.0, 1.0])
+def test_gains_that_are_all_equal_are_no_certainty(value: float) -> None:
+    keys = [str(i) for i in range(48)]
+    stratum_of = {str(i): i % 4 for i in range(60)}
+    ours = {key: max(value, 0.0) for key in keys}
+    theirs = {key: max(-value, 0.0) for key in keys}
+    found = stratified_gain(ours, theirs, stratum_of, 0.95)
+    plain = paired_gain(list(ours.values()), list(theirs.values()))
+    assert (found.mean, found.n) == (plain.mean, plain.n)
+    assert found.hi - found.lo == pytest.approx(plain.hi - plain.lo, rel=0.3)
