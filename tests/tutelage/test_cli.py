@@ -249,7 +249,7 @@ def test_a_base_that_does_not_exist_is_named_before_anything_is_spent(tmp_path: 
 
 
 def test_check_names_an_embedder_and_a_base_that_are_not_there(tmp_path: Path) -> None:
-    tasks = {"embedding": "package:nix", "examples": {"hold_out": 3}}
+    tasks = {"embedding": "package:nix", "examples": {"hold_out": 5}}
     write_recipe(tmp_path, tasks=tasks, student={"base": "./no-base"})
     said = run("check", "recipe.yaml", cwd=tmp_path)
     assert "no embedder package 'nix'" in said
