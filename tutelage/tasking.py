@@ -85,9 +85,14 @@ def _views(workspace: Workspace) -> Iterator[TaskView]:
     for key, (task, _) in labels(workspace).items():
         if key in items:
             by_task[task].append(items[key])
-    texts = {name: [item.prompt.text for item in part] for name, part in by_task.items() if part}
-    for (name, told), terms in zip(texts.items(), terms_of(list(texts.values())), strict=True):
-        yield TaskView(name, len(told), terms, told[:SHOWN], told[SHOWN:][-SHOWN:])
+    texts = {name: [item.prompt.text for item in part] for name, part in by_task.items()}
+    some = [name for name, told in texts.items() if told]
+    terms = dict(zip(some, terms_of([texts[name] for name in some]), strict=True))
+    for name, told in texts.items():
+        if told or name != UNSURE:
+            yield TaskView(
+                name, len(told), terms.get(name, []), told[:SHOWN], told[SHOWN:][-SHOWN:]
+            )
 
 
 def _write_patch(workspace: Workspace) -> Path:

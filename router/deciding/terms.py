@@ -2,13 +2,20 @@
 
 A term's weight is its part of the group's Kullback-Leibler divergence from all groups: how many of the
 group's texts hold it, times the log of how many more that are than elsewhere (Tomokiyo and Hurst 2003,
-"A language model approach to keyphrase extraction").
+"A language model approach to keyphrase extraction"). A term is a word with its accents and vowel signs, or
+two characters that follow each other where a script has no spaces between words.
 """
 
-from collections.abc import Sequence
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from functools import cache
 
 TERMS = 8
 TEXTS = 2_000  # of a group
+LONGEST = 30  # letters of a word that can be a term
+# Thai, Lao, Burmese, Khmer, Japanese syllables and Chinese characters.
+UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 
 
 def terms_of(groups: Sequence[Sequence[str]], count: int = TERMS) -> list[list[str]]:
@@ -19,7 +26,8 @@ def terms_of(groups: Sequence[Sequence[str]], count: int = TERMS) -> list[list[s
     vectorizer = CountVectorizer(
         stop_words="english",
         binary=True,
-        token_pattern=r"(?u)\b[^\W\d_]{2,}\b",
+        tokenizer=lambda text: list(_words(text)),
+        token_pattern=None,
         max_features=20_000,
     )
     flat = [text for group in groups for text in group[:TEXTS]]
@@ -40,6 +48,22 @@ def terms_of(groups: Sequence[Sequence[str]], count: int = TERMS) -> list[list[s
         [str(words[i]) for i in np.argsort(-row, kind="stable")[:count] if row[i] > 0]
         for row in weights
     ]
+
+
+def _words(text: str) -> Iterator[str]:
+    """The words of a text, of two letters at least; pairs of characters where it has no spaces."""
+    for unspaced, word in _pattern().findall(text):
+        if unspaced:
+            yield from (unspaced[i : i + 2] for i in range(len(unspaced) - 1))
+        elif len(word) <= LONGEST:
+            yield word
+
+
+@cache
+def _pattern() -> re.Pattern[str]:
+    marks = "".join(chr(i) for i in range(0x10000) if unicodedata.category(chr(i))[0] == "M")
+    letter = rf"(?![{UNSPACED}])[^\W\d_]"
+    return re.compile(rf"([{UNSPACED}]+)|({letter}(?:{letter}|[{marks}])+)")
 
 
 def names_of(groups: Sequence[Sequence[str]]) -> list[str]:

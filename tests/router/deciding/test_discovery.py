@@ -92,3 +92,19 @@ def test_terms_and_names_are_those_that_set_groups_apart() -> None:
     assert names_of(groups) == ["_".join(terms[0][:2]), "_".join(terms[1][:2]), "task_3"]
     assert terms_of([["1"], ["2"]]) == [[], []]
     assert len(set(names_of([["same words"], ["same words"]]))) == 2
+
+
+def test_terms_are_whole_in_every_script() -> None:
+    groups = [
+        ["แปลเป็นภาษาอังกฤษ", "ช่วยแปลภาษา"],
+        ["请把这句话翻译成英文", "翻译成法文"],
+        ["Café crème à Besançon", "un café"],
+        ["हिन्दी में लिखो", "हिन्दी बोलो"],
+        [f"{'x' * 40} short", "short"],
+    ]
+    thai, chinese, french, hindi, long = terms_of(groups)
+    assert all(len(term) == 2 for term in (*thai, *chinese))
+    assert "翻译" in chinese
+    assert french[0] == "café"
+    assert hindi[0] == "हिन्दी"
+    assert long == ["short"]
