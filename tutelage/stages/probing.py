@@ -97,7 +97,9 @@ def _probe(workspace: Workspace, watch: Watch) -> Output:
         by_scorer = [(scorers[str(item.task)], item, answer) for item, answer in graded]
         judged = judged_scores(workspace, watch, "probe", by_scorer)
         new = values(score_answers(workspace.ledger, bought, items, scorers, judged))
-        scores = _joined(scores, new, names)
+        for task, by_teacher in new.items():
+            for name, by_prompt in by_teacher.items():
+                scores.setdefault(task, {}).setdefault(name, {}).update(by_prompt)
         if _learnable(workspace):
             near = _learnability(workspace, watch, items, found)
         weighed = worth(scores, found, near) if near else scores
@@ -125,18 +127,6 @@ def _probe(workspace: Workspace, watch: Watch) -> Output:
         },
         "answer_tokens": _means(items, names, found, "completion_tokens"),
         "answer_usd": _means(items, names, found, "cost_usd"),
-    }
-
-
-def _joined(scores: Scores, new: Scores, names: list[str]) -> Scores:
-    """The scores of earlier rounds with those of a new one, by task and teacher."""
-    return {
-        task: {
-            name: scores.get(task, {}).get(name, {}) | new.get(task, {}).get(name, {})
-            for name in names
-            if name in scores.get(task, {}) or name in new.get(task, {})
-        }
-        for task in {**scores, **new}
     }
 
 
