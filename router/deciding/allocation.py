@@ -13,7 +13,8 @@ give the same next round, so an allocation can be replayed.
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from router.deciding.local import FEWEST, fit_local
+from router.deciding.levels import FEWEST
+from router.deciding.local import fit_local
 from router.deciding.routes import Route
 
 if TYPE_CHECKING:

@@ -3,10 +3,12 @@
 What a teacher scores on a prompt beyond the mean of all teachers there is taken as its overall advantage,
 plus an effect of the prompt's task, plus one of each cluster that the prompt lies in, plus noise. The
 clusters are k-means partitions from coarse to fine, each drawn several times, so that a prompt's
-neighbourhood is what it shares clusters with. Effects are normal around 0: each is shrunk by how little was
-seen of it (best linear unbiased prediction: Henderson 1975, Biometrics 31; the posterior of Bayesian linear
-regression: Rasmussen and Williams 2006, section 2.1). How far effects spread against the noise is what
-predicts left-out probes best, in closed form (Allen 1974, Technometrics 16).
+neighbourhood is what it shares clusters with. Where it routes left-out probes better beyond noise, a slope
+along each dimension of the embedding is added, for what rises from one end of the topics to the other.
+Effects are normal around 0: each is shrunk by how little was seen of it (best linear unbiased prediction:
+Henderson 1975, Biometrics 31; the posterior of Bayesian linear regression: Rasmussen and Williams 2006,
+section 2.1). How far effects spread against the noise is what predicts left-out probes best, in closed form
+(Allen 1974, Technometrics 16).
 """
 
 import itertools
@@ -14,80 +16,47 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from router.deciding.clusters import kmeans
-from router.deciding.strength import Gain, z_of
+from router.deciding.levels import Design, Levels, Spreads
+from router.deciding.strength import Gain, paired_gain, z_of
 
 if TYPE_CHECKING:
     import numpy as np
 
-GRAINS = (8, 16, 32, 64, 128)  # clusters of a partition
-PARTITIONS = 6  # of each grain
-PROBES_PER_CLUSTER = 16  # no finer than this on average
-FEWEST = GRAINS[0] * PROBES_PER_CLUSTER  # probes that make a partition
 # Variance of all effects of a level together, over the variance of the noise.
 TASK_SPREADS = (0.0, 0.03, 0.1, 0.3, 1.0)
 LOCAL_SPREADS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.6, 2.0)
+SLOPE_SPREADS = (0.05, 0.2, 0.6, 2.0)
 FIRST_TASK_SPREAD = 0.1  # while that of clusters is sought
 CHUNK = 4_096  # prompts whose effects' covariances are in memory together
 OVERALL_PRECISION = 1e-6  # of a teacher's overall advantage: as good as not shrunk
 
 
 @dataclass(frozen=True, slots=True)
-class Levels:
-    """Which effects belong to a prompt: the overall one, its task's, and its cluster's in each partition."""
-
-    tasks: tuple[str, ...]
-    centres: "tuple[np.ndarray, ...]"  # per partition (k, D)
-
-    @property
-    def count(self) -> int:
-        """Effects a teacher, C."""
-        return 1 + len(self.tasks) + sum(len(centres) for centres in self.centres)
-
-    def members(self, vectors: "np.ndarray", tasks: Sequence[str]) -> "np.ndarray":
-        """The effects (N, 2 + P) of prompts (N, D), by number; an unknown task's is -1."""
-        import numpy as np
-
-        place = {task: 1 + i for i, task in enumerate(self.tasks)}
-        columns = [
-            np.zeros(len(vectors), int),
-            np.array([place.get(task, -1) for task in tasks], int),
-        ]
-        start = 1 + len(self.tasks)
-        for centres in self.centres:
-            near = vectors @ centres.T - (centres**2).sum(axis=1) / 2
-            columns.append(start + near.argmax(axis=1))
-            start += len(centres)
-        return np.stack(columns, axis=1)
-
-    def scales(self, task_spread: float, local_spread: float) -> "np.ndarray":
-        """The standard deviation (C,) of each effect in units of the noise's; 1 for the overall one."""
-        import numpy as np
-
-        clusters = self.count - 1 - len(self.tasks)
-        each = local_spread / max(len(self.centres), 1)
-        return np.sqrt(
-            np.concatenate([[1.0], np.full(len(self.tasks), task_spread), np.full(clusters, each)])
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class Posterior:
     """Effects of the teachers that were probed on the same prompts, and how sure they are."""
 
-    scales: "np.ndarray"  # (C,)
-    inverse: "np.ndarray"  # (C, C), of the scaled effects' precision
+    scales: "np.ndarray"  # (C + S,)
+    inverse: "np.ndarray"  # (C + S, C + S), of the scaled effects' precision
 
-    def leverage(self, members: "np.ndarray") -> "np.ndarray":
+    def leverage(self, design: Design) -> "np.ndarray":
         """The variance (N,) of predictions, in units of the noise's."""
         import numpy as np
 
-        found = np.empty(len(members))
-        for start in range(0, len(members), CHUNK):
-            part = members[start : start + CHUNK]
-            scaled = self.scales[part] * (part >= 0)  # (n, 2 + P)
-            blocks = self.inverse[part[:, :, None], part[:, None, :]]
-            found[start : start + CHUNK] = np.einsum("npq,np,nq->n", blocks, scaled, scaled)
+        found = np.empty(len(design.members))
+        clusters = design.clusters
+        for start in range(0, len(found), CHUNK):
+            rows = np.arange(start, min(start + CHUNK, len(found)))
+            part = design.only(rows)
+            scaled = self.scales[part.members] * (part.members >= 0)  # (n, M)
+            blocks = self.inverse[part.members[:, :, None], part.members[:, None, :]]
+            found[rows] = np.einsum("npq,np,nq->n", blocks, scaled, scaled)
+            if part.slopes.shape[1]:
+                slopes = part.slopes * self.scales[clusters:]
+                cross = (part.indicators() * self.scales[:clusters]) @ self.inverse[
+                    :clusters, clusters:
+                ]
+                own = slopes @ self.inverse[clusters:, clusters:]
+                found[rows] += ((2 * cross + own) * slopes).sum(axis=1)
         return found
 
 
@@ -96,11 +65,11 @@ class LocalModel:
     """A fitted model of `T` teachers."""
 
     levels: Levels
-    effects: "np.ndarray"  # (C, T)
+    effects: "np.ndarray"  # (C + S, T)
     posteriors: tuple[Posterior, ...]
     posterior_of: tuple[int, ...]  # per teacher
     noise: "np.ndarray"  # (T, T): variance of the noise in the difference of two teachers, of two alike
-    spreads: tuple[float, float]  # task, local
+    spreads: Spreads
     probes: int
 
     def predict(self, vectors: "np.ndarray", tasks: Sequence[str]) -> "np.ndarray":
@@ -110,7 +79,7 @@ class LocalModel:
         found = np.empty((len(vectors), self.effects.shape[1]))
         for start in range(0, len(vectors), CHUNK):
             part = slice(start, start + CHUNK)
-            found[part] = _sums(self.effects, self.levels.members(vectors[part], tasks[part]))
+            found[part] = self.levels.design(vectors[part], tasks[part]).sums(self.effects)
         return found
 
     def draw(
@@ -119,12 +88,11 @@ class LocalModel:
         """Advantages (R, N, T) drawn from what they may be by the probes so far."""
         import numpy as np
 
-        members = self.levels.members(vectors, tasks)
-        leverage = np.stack(
-            [self.posteriors[i].leverage(members) for i in self.posterior_of], axis=1
-        )
+        design = self.levels.design(vectors, tasks)
+        by_posterior = [posterior.leverage(design) for posterior in self.posteriors]
+        leverage = np.stack([by_posterior[i] for i in self.posterior_of], axis=1)
         spread = np.sqrt(leverage * self.noise.diagonal() / 2)  # (N, T)
-        mean = _sums(self.effects, members)
+        mean = design.sums(self.effects)
         found: np.ndarray = mean + spread * rng.standard_normal((draws, *mean.shape))
         return found
 
@@ -134,16 +102,16 @@ class LocalModel:
         """By how much a teacher should exceed another on each of a task's prompts (N, D); `n` probes say so."""
         import numpy as np
 
-        members = self.levels.members(vectors, [task] * len(vectors))
+        design = self.levels.design(vectors, [task] * len(vectors))
         difference = (self.effects[:, ours] - self.effects[:, theirs])[:, None]
         leverage = np.zeros(len(vectors))
         for one in (ours, theirs):
-            leverage += self.posteriors[self.posterior_of[one]].leverage(members)
+            leverage += self.posteriors[self.posterior_of[one]].leverage(design)
         half = z_of(confidence) * np.sqrt(self.noise[ours, theirs] * leverage / 2)
         return [
             Gain(mean, mean - width, mean + width, self.probes)
             for mean, width in zip(
-                _sums(difference, members)[:, 0].tolist(), half.tolist(), strict=True
+                design.sums(difference)[:, 0].tolist(), half.tolist(), strict=True
             )
         ]
 
@@ -152,7 +120,7 @@ class LocalModel:
 class LeftOut:
     """What a model predicts of each probe from the others, and what its effects are good for there.
 
-    `spared` is the mean squared error that effects of tasks and clusters spare, with its standard error.
+    `spared` is the mean squared error that all effects but the overall one spare, with its standard error.
     """
 
     predicted: "np.ndarray"  # (N, T), of the advantage over the mean of all
@@ -168,61 +136,118 @@ def fit_local(
     Probes are unit vectors (N, D), the task of each, and scores (N, T), NaN for what was not asked;
     every teacher needs a probe, every prompt a teacher.
     """
+    advantages = scores - _difficulty(scores)[:, None]
+    levels = Levels.of(vectors, tasks, seed)
+    flat = _Candidates(levels, levels.design(vectors, tasks), advantages)
+    nothing = flat.left_out((0.0, 0.0, 0.0)).error
+    first = FIRST_TASK_SPREAD if levels.tasks else 0.0
+    _, local, _ = flat.best_of(
+        (first, each, 0.0) for each in (LOCAL_SPREADS if levels.centres else (0.0,))
+    )
+    task, local, _ = flat.best_of(
+        (each, local, 0.0) for each in (TASK_SPREADS if levels.tasks else (0.0,))
+    )
+    found = flat.fitted((task, local, 0.0), nothing)
+    if levels.centres:
+        levels = levels.with_slopes(vectors)
+        steep = _Candidates(levels, levels.design(vectors, tasks), advantages)
+        _, _, slope = steep.best_of((task, local, each) for each in SLOPE_SPREADS)
+        sloped = steep.fitted(steep.best_of([(task, 0.0, slope)]), nothing)
+        if _routes_better(sloped[1].predicted, found[1].predicted, scores):
+            return sloped
+    return found
+
+
+def _routes_better(ours: "np.ndarray", theirs: "np.ndarray", scores: "np.ndarray") -> bool:
+    """Whether the teachers of the highest predictions (N, T) score higher than by others, beyond noise."""
     import numpy as np
 
-    levels = Levels(_names(tasks), tuple(_partitions(vectors, seed)))
-    members = levels.members(vectors, tasks)
-    asked = ~np.isnan(scores)  # (N, T)
-    advantages = np.where(asked, scores - _difficulty(scores)[:, None], 0.0)
-    patterns, posterior_of = np.unique(asked.T, axis=0, return_inverse=True)
-    groups = [_Group(members[rows], levels.count, rows) for rows in patterns]
-    known = np.where(asked, advantages, np.nan)
-    left_out: dict[tuple[float, float], np.ndarray] = {}
-    errors: dict[tuple[float, float], np.ndarray] = {}
+    rows = np.arange(len(scores))
+    mine, other = scores[rows, ours.argmax(axis=1)], scores[rows, theirs.argmax(axis=1)]
+    both = ~np.isnan(mine + other)
+    return bool(both.any()) and paired_gain(mine[both].tolist(), other[both].tolist()).lo > 0
 
-    def best_of(tried: Iterable[tuple[float, float]]) -> tuple[float, float]:
-        for spreads in tried:
-            if spreads not in errors:
-                left_out[spreads] = _left_out(
-                    groups, posterior_of, levels.scales(*spreads), advantages
-                )
-                errors[spreads] = np.nanmean((left_out[spreads] - known) ** 2, axis=1)
-        return min(errors, key=lambda each: float(errors[each].mean()))
 
-    first = FIRST_TASK_SPREAD if levels.tasks else 0.0
-    _, local = best_of(
-        [(0.0, 0.0), *((first, s) for s in (LOCAL_SPREADS if levels.centres else (0.0,)))]
-    )
-    spreads = best_of((task, local) for task in (TASK_SPREADS if levels.tasks else (0.0,)))
-    spared = errors[0.0, 0.0] - errors[spreads]  # (N,)
-    effects, posteriors = _solved(groups, posterior_of, levels.scales(*spreads), advantages)
-    model = LocalModel(
-        levels,
-        effects,
-        posteriors,
-        tuple(int(i) for i in posterior_of),
-        _noise(known - left_out[spreads]),
-        spreads,
-        len(members),
-    )
-    predicted = np.where(asked, left_out[spreads], _sums(effects, members))
-    return model, LeftOut(predicted, float(spared.mean()), float(spared.std() / len(spared) ** 0.5))
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """What the other probes of a teacher predict of each of its own (N, T), NaN where it was not asked, and
+    the mean squared error of that (N,)."""
+
+    predicted: "np.ndarray"
+    error: "np.ndarray"
+
+
+class _Candidates:
+    """Models of the same effects, which differ in how far these spread."""
+
+    def __init__(self, levels: Levels, design: Design, advantages: "np.ndarray") -> None:
+        import numpy as np
+
+        self.levels, self.design, self.known = levels, design, advantages
+        self.asked = ~np.isnan(advantages)  # (N, T)
+        self.values = np.where(self.asked, advantages, 0.0)
+        patterns, self.posterior_of = np.unique(self.asked.T, axis=0, return_inverse=True)
+        self.groups = [_Group(design.only(rows), rows) for rows in patterns]
+        self.tried: dict[Spreads, _Tried] = {}
+
+    def best_of(self, spreads: Iterable[Spreads]) -> Spreads:
+        """Those that predict left-out probes best, of these and all that were tried before."""
+        for each in spreads:
+            self.left_out(each)
+        return min(self.tried, key=lambda each: float(self.tried[each].error.mean()))
+
+    def left_out(self, spreads: Spreads) -> _Tried:
+        """What a model of these predicts of left-out probes."""
+        import numpy as np
+
+        if spreads not in self.tried:
+            scales = self.levels.scales(spreads)
+            predicted = np.full(self.known.shape, np.nan)
+            for i, group in enumerate(self.groups):
+                cells = self._cells(i)
+                predicted[cells] = group.left_out(scales, self.values[cells])
+            error = np.nanmean((predicted - self.known) ** 2, axis=1)
+            self.tried[spreads] = _Tried(predicted, error)
+        return self.tried[spreads]
+
+    def fitted(self, spreads: Spreads, nothing: "np.ndarray") -> tuple[LocalModel, LeftOut]:
+        """The model of these; `nothing` is the error (N,) of one without effects but the overall ones."""
+        import numpy as np
+
+        scales = self.levels.scales(spreads)
+        posteriors = tuple(group.posterior(scales) for group in self.groups)
+        effects = np.zeros((len(scales), self.known.shape[1]))
+        for i, (group, posterior) in enumerate(zip(self.groups, posteriors, strict=True)):
+            effects[:, self.posterior_of == i] = group.effects(
+                posterior, self.values[self._cells(i)]
+            )
+        tried = self.left_out(spreads)
+        model = LocalModel(
+            self.levels,
+            effects,
+            posteriors,
+            tuple(int(i) for i in self.posterior_of),
+            _noise(self.known - tried.predicted),
+            spreads,
+            len(self.known),
+        )
+        predicted = np.where(self.asked, tried.predicted, self.design.sums(effects))
+        spared = nothing - tried.error  # (N,)
+        standard_error = float(spared.std() / len(spared) ** 0.5)
+        return model, LeftOut(predicted, float(spared.mean()), standard_error)
+
+    def _cells(self, group: int) -> "tuple[np.ndarray, ...]":
+        """The probes of a group and its teachers, as an index."""
+        import numpy as np
+
+        return np.ix_(self.groups[group].rows, np.flatnonzero(self.posterior_of == group))
 
 
 class _Group:
     """Teachers that were probed on the same prompts: their normal equations are the same."""
 
-    def __init__(self, members: "np.ndarray", count: int, rows: "np.ndarray") -> None:
-        import numpy as np
-        from scipy.sparse import csr_array
-
-        self.members, self.rows = members, rows
-        known = members >= 0
-        at = np.repeat(np.arange(len(members)), known.sum(axis=1))
-        self.design = csr_array(
-            (np.ones(len(at)), (at, members[known])), shape=(len(members), count)
-        )
-        self.gram = (self.design.T @ self.design).toarray()
+    def __init__(self, design: Design, rows: "np.ndarray") -> None:
+        self.design, self.rows, self.gram = design, rows, design.gram()
 
     def posterior(self, scales: "np.ndarray") -> Posterior:
         import numpy as np
@@ -245,12 +270,12 @@ class _Group:
 
         if len(values) >= len(scales):
             posterior = self.posterior(scales)
-            residuals = values - self.design @ self.effects(posterior, values)
-            own = 1 - posterior.leverage(self.members)
+            residuals = values - self.design.sums(self.effects(posterior, values))
+            own = 1 - posterior.leverage(self.design)
         else:
             variances = scales**2
             variances[0] /= OVERALL_PRECISION
-            covariance = ((self.design * variances) @ self.design.T).toarray()
+            covariance = self.design.covariance(variances)
             diagonal = np.arange(len(values))
             covariance[diagonal, diagonal] += 1.0
             precision = inv(covariance, assume_a="pos")
@@ -259,43 +284,10 @@ class _Group:
         return found
 
     def effects(self, posterior: Posterior, values: "np.ndarray") -> "np.ndarray":
-        """The effects (C, t) that values (n, t) of this group's prompts show."""
+        """The effects (C + S, t) that values (n, t) of this group's prompts show."""
         scales = posterior.scales[:, None]
-        found: np.ndarray = scales * (posterior.inverse @ (scales * (self.design.T @ values)))
+        found: np.ndarray = scales * (posterior.inverse @ (scales * self.design.weighted(values)))
         return found
-
-
-def _left_out(
-    groups: Sequence[_Group],
-    posterior_of: "np.ndarray",
-    scales: "np.ndarray",
-    advantages: "np.ndarray",
-) -> "np.ndarray":
-    """What the other probes of a teacher predict of each of its own (N, T), NaN where it was not asked."""
-    import numpy as np
-
-    found = np.full(advantages.shape, np.nan)
-    for i, group in enumerate(groups):
-        cells = np.ix_(group.rows, np.flatnonzero(posterior_of == i))
-        found[cells] = group.left_out(scales, advantages[cells])
-    return found
-
-
-def _solved(
-    groups: Sequence[_Group],
-    posterior_of: "np.ndarray",
-    scales: "np.ndarray",
-    advantages: "np.ndarray",
-) -> "tuple[np.ndarray, tuple[Posterior, ...]]":
-    """The effects (C, T), and each group's posterior."""
-    import numpy as np
-
-    effects = np.zeros((len(scales), advantages.shape[1]))
-    posteriors = tuple(group.posterior(scales) for group in groups)
-    for i, (group, posterior) in enumerate(zip(groups, posteriors, strict=True)):
-        teachers = np.flatnonzero(posterior_of == i)
-        effects[:, teachers] = group.effects(posterior, advantages[np.ix_(group.rows, teachers)])
-    return effects, posteriors
 
 
 def _noise(errors: "np.ndarray") -> "np.ndarray":
@@ -314,25 +306,6 @@ def _noise(errors: "np.ndarray") -> "np.ndarray":
                 (errors[both, one] - errors[both, two]) ** 2
             )
     return noise
-
-
-def _names(tasks: Sequence[str]) -> tuple[str, ...]:
-    """The tasks that have effects of their own: none where there is only one."""
-    names = sorted(set(tasks))
-    return tuple(names) if len(names) > 1 else ()
-
-
-def _partitions(vectors: "np.ndarray", seed: int) -> "list[np.ndarray]":
-    """Centres (k, D) of each partition."""
-    import numpy as np
-
-    distinct = len(np.unique(vectors, axis=0))
-    return [
-        kmeans(vectors, grain, seed + 1000 * draw + grain).cluster_centers_
-        for grain in GRAINS
-        if grain * PROBES_PER_CLUSTER <= len(vectors) and grain <= distinct
-        for draw in range(PARTITIONS)
-    ]
 
 
 def _difficulty(scores: "np.ndarray") -> "np.ndarray":
@@ -356,13 +329,3 @@ def _difficulty(scores: "np.ndarray") -> "np.ndarray":
             break
         teachers = moved
     return prompts
-
-
-def _sums(effects: "np.ndarray", members: "np.ndarray") -> "np.ndarray":
-    """Each prompt's effects (N, T) added up."""
-    import numpy as np
-
-    total = np.zeros((len(members), effects.shape[1]))
-    for column in members.T:
-        total += effects[column] * (column >= 0)[:, None]
-    return total

@@ -23,7 +23,8 @@ from ledger.errors import InputError
 from ledger.keys import content_key, write_atomically
 from router.deciding.classifier import UNSURE
 from router.deciding.config import RouteConfig
-from router.deciding.local import FEWEST, LeftOut, Levels, LocalModel, Posterior, fit_local
+from router.deciding.levels import FEWEST, Levels, Slopes
+from router.deciding.local import LeftOut, LocalModel, Posterior, fit_local
 from router.deciding.policy import Usd, decide, utilities
 from router.deciding.routes import PromptRoute, Route, route_from
 from router.deciding.sentences import follow_their_task, leaves, stands_in, weighed
@@ -348,6 +349,7 @@ def _fields_of(local: LocalModel) -> dict[str, object]:
         "partitions": len(local.levels.centres),
         "posterior_of": local.posterior_of,
         "spreads": local.spreads,
+        "unit": local.levels.slopes.unit if local.levels.slopes else None,
         "probes": local.probes,
     }
 
@@ -355,6 +357,8 @@ def _fields_of(local: LocalModel) -> dict[str, object]:
 def _arrays_of(local: LocalModel) -> "dict[str, np.ndarray]":
     arrays = {"effects": local.effects, "noise": local.noise}
     arrays |= {f"centres.{i}": centres for i, centres in enumerate(local.levels.centres)}
+    if local.levels.slopes:
+        arrays["origin"] = local.levels.slopes.origin
     for i, posterior in enumerate(local.posteriors):
         arrays |= {f"scales.{i}": posterior.scales, f"inverse.{i}": posterior.inverse}
     return arrays
@@ -366,13 +370,14 @@ def _local_from(fields: dict[str, Any], arrays: "dict[str, np.ndarray]") -> Loca
         Posterior(arrays[f"scales.{i}"], arrays[f"inverse.{i}"])
         for i in range(max(fields["posterior_of"]) + 1)
     )
-    task, local = fields["spreads"]
+    slopes = Slopes(arrays["origin"], fields["unit"]) if fields["unit"] else None
+    task, local, slope = fields["spreads"]
     return LocalModel(
-        Levels(tuple(fields["tasks"]), centres),
+        Levels(tuple(fields["tasks"]), centres, slopes),
         arrays["effects"],
         posteriors,
         tuple(fields["posterior_of"]),
         arrays["noise"],
-        (task, local),
+        (task, local, slope),
         fields["probes"],
     )

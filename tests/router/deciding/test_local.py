@@ -7,7 +7,8 @@ import pytest
 
 from ledger.errors import InputError
 from router.deciding import RouteConfig
-from router.deciding.local import _Group, _partitions, fit_local
+from router.deciding.levels import Levels
+from router.deciding.local import _Group, fit_local
 from router.deciding.router import DamagedRouter, Probed, Router, fit_router
 
 
@@ -43,19 +44,74 @@ def test_scores_that_depend_on_nothing_have_no_local_effects():
     assert np.ptp(model.predict(vectors, ["all"] * 600), axis=0).max() < 0.15
 
 
-def test_what_is_left_out_is_predicted_as_by_a_model_that_never_saw_it():
-    vectors, at = _places(200, 1)
-    tasks = [f"task {place // 2}" for place in at]
+def _rising(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Unit vectors (N, D) all over the sphere, and how far each lies along one direction: 0 give or take 1."""
+    vectors = np.random.default_rng(seed).normal(size=(count, 24))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors, vectors[:, :4].sum(axis=1) * 24**0.5 / 2
+
+
+def _rising_scores(along: np.ndarray, seed: int) -> np.ndarray:
+    """Three teachers right or wrong: the first better on the one side, the second on the other."""
+    chances = 1 / (1 + np.exp(-np.stack([along, -along, np.full(len(along), -1.0)], axis=1)))
+    return (np.random.default_rng(seed).random(chances.shape) < chances).astype(float)
+
+
+def test_what_rises_from_one_end_to_the_other_is_followed_by_slopes():
+    vectors, along = _rising(800, 1)
+    model, _ = fit_local(vectors, ["all"] * 800, _rising_scores(along, 2), seed=0)
+    assert model.spreads[2] > 0
+    asked, there = _rising(300, 3)
+    best = model.predict(asked, ["all"] * 300).argmax(axis=1)
+    assert np.mean(best == (there < 0)) > 0.9
+    [gain] = model.gains(asked[:1], "all", 0, 1, 0.95)
+    truth = np.tanh(there[0] / 2)
+    assert gain.lo <= truth <= gain.hi
+
+
+def test_slopes_stay_out_where_places_alone_tell_teachers_apart():
+    vectors, at = _places(600, 1)
+    for seed in range(5):
+        model, _ = fit_local(vectors, ["all"] * 600, _scores(at, seed), seed=0)
+        assert model.spreads[2] == 0
+        assert model.levels.slopes is None
+
+
+@pytest.mark.parametrize("sloped", [False, True])
+def test_what_is_left_out_is_predicted_as_by_a_model_that_never_saw_it(sloped: bool):
+    vectors, at = _places(300, 1)
     scores = _scores(at, 2)
+    if sloped:
+        vectors, along = _rising(300, 1)
+        at, scores = (along > 1).astype(int) * 2, _rising_scores(3 * along, 2)
+    tasks = [f"task {place // 2}" for place in at]
     model, left_out = fit_local(vectors, tasks, scores, seed=0)
-    members = model.levels.members(vectors, tasks)
-    scales = model.levels.scales(*model.spreads)
+    assert (model.spreads[2] > 0) == sloped
+    design = model.levels.design(vectors, tasks)
+    scales = model.levels.scales(model.spreads)
     advantages = scores - scores.mean(axis=1, keepdims=True)
     for row in (0, 77):
-        seen = np.arange(200) != row
-        group = _Group(members[seen], model.levels.count, seen)
+        seen = np.arange(300) != row
+        group = _Group(design.only(seen), seen)
         effects = group.effects(group.posterior(scales), advantages[seen])
-        assert left_out.predicted[row] == pytest.approx(effects[members[row]].sum(axis=0), abs=1e-8)
+        assert left_out.predicted[row] == pytest.approx(design.sums(effects)[row], abs=1e-8)
+
+
+@pytest.mark.parametrize("sloped", [False, True])
+@pytest.mark.parametrize("count", [20, 120])  # fewer probes than effects, and more
+def test_probes_are_left_out_alike_by_effects_and_by_covariance(count: int, sloped: bool):
+    vectors, along = _rising(count, 1)
+    levels = Levels(("a", "b"), (np.eye(24)[:8], np.eye(24)[8:24]), None)
+    if sloped:
+        levels = levels.with_slopes(vectors)
+    design = levels.design(vectors, ["a", "b", "new", "a"] * (count // 4))
+    scales, values = levels.scales((0.1, 0.2, 0.3)), _rising_scores(along, 2)
+    left_out = _Group(design, np.arange(count)).left_out(scales, values)
+    for row in (0, count - 2):
+        seen = np.arange(count) != row
+        group = _Group(design.only(seen), seen)
+        effects = group.effects(group.posterior(scales), values[seen])
+        assert left_out[row] == pytest.approx(design.sums(effects)[row], abs=1e-6)
 
 
 def test_teachers_that_were_asked_different_prompts_are_compared_fairly():
@@ -86,7 +142,7 @@ def test_a_gain_covers_the_truth_as_often_as_it_says():
 
 def test_few_probes_make_no_clusters():
     vectors, at = _places(100, 1)
-    assert not _partitions(vectors, 0)
+    assert not Levels.of(vectors, ["all"] * 100, 0).centres
     model, _ = fit_local(vectors, ["all"] * 100, _scores(at, 2), seed=0)
     assert model.predict(vectors[:2], ["all", "never seen"]).shape == (2, 3)
 
@@ -197,9 +253,13 @@ def test_unsure_prompts_stay_with_the_best_single_teacher():
     assert set(router.choose(vectors, ["unsure"] * 600)) == {best_single}
 
 
-def test_a_router_comes_back_from_its_folder(tmp_path):
+@pytest.mark.parametrize("sloped", [False, True])
+def test_a_router_comes_back_from_its_folder(tmp_path, sloped: bool):
     vectors, at = _places(600, 1)
     scores = _scores(at, 2)
+    if sloped:
+        vectors, along = _rising(600, 1)
+        scores = _rising_scores(along, 2)
     scores[:100, 2] = np.nan  # the third teacher has a posterior of its own
     router = fit_router(_probed(scores, vectors), RouteConfig(), seed=0)
     router.save(tmp_path)
@@ -209,6 +269,7 @@ def test_a_router_comes_back_from_its_folder(tmp_path):
     assert back.choose(vectors, ["all"] * 600) == router.choose(vectors, ["all"] * 600)
     assert back.local is not None
     assert router.local is not None
+    assert (router.local.levels.slopes is not None) == sloped
     asked = (vectors[:1], "all", 0, 2, 0.95)
     assert back.local.gains(*asked)[0].lo == pytest.approx(router.local.gains(*asked)[0].lo)
     assert not [path for path in tmp_path.iterdir() if path.suffix == ".new"]
