@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from tutelage.visible import visible
 from tutelage.watch import TEACHER_COLUMNS, Watch
@@ -132,7 +133,8 @@ def shown(text: Any) -> str:
 
 def as_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """A small table; the first column is left-aligned, a cell ending in ` *` is marked."""
-    table = Table(title=shown(title), title_justify="left", box=None, pad_edge=False)
+    whole = Text(visible(title), style="table.title", no_wrap=True, overflow="ignore")
+    table = Table(title=whole if title else None, title_justify="left", box=None, pad_edge=False)
     for index, name in enumerate(header):
         # In a narrow terminal the others give way to the first two.
         table.add_column(shown(name), justify="left" if index == 0 else "right", no_wrap=index < 2)
@@ -157,7 +159,6 @@ def closing_lines(result: dict[str, Any]) -> list[Any]:
     """The last screen of a run, at most 20 lines of 80 columns for three tasks."""
     within = f"within {result['within']:.0%}"
     table = as_table("", ["task", "teacher", "baseline", "student", "its teacher", within], [])
-    table.title = None
     for column in table.columns[:-1]:
         column.no_wrap = True
     for name, task in result["tasks"].items():

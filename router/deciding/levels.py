@@ -14,6 +14,7 @@ GRAINS = (8, 16, 32, 64, 128)  # clusters of a partition
 PARTITIONS = 6  # of each grain
 PROBES_PER_CLUSTER = 16  # no finer than this on average
 FEWEST = GRAINS[0] * PROBES_PER_CLUSTER  # probes that make a partition
+MOST_SLOPES = 384
 
 Spreads = tuple[float, float, float]  # of tasks, clusters and slopes
 
@@ -73,20 +74,22 @@ class Design:
 
 @dataclass(frozen=True, slots=True)
 class Slopes:
-    """Where prompts lie along each dimension: from the probes' mean, in units of their distance from it."""
+    """Where prompts lie along the probes' principal axes, from their mean."""
 
     origin: "np.ndarray"  # (D,)
-    unit: float  # root mean square
+    axes: "np.ndarray"  # (S, D), such that the mean square distance from the origin is 1
 
     @classmethod
-    def of(cls, vectors: "np.ndarray") -> "Slopes":
+    def of(cls, vectors: "np.ndarray", seed: int) -> "Slopes":
         """Those of probes (N, D)."""
-        origin = vectors.mean(axis=0)
-        return cls(origin, float(((vectors - origin) ** 2).sum(axis=1).mean() ** 0.5) or 1.0)
+        from sklearn.decomposition import PCA
+
+        found = PCA(min(MOST_SLOPES, *vectors.shape), random_state=seed).fit(vectors)
+        return cls(found.mean_, found.components_ / found.explained_variance_.sum() ** 0.5)
 
     def along(self, vectors: "np.ndarray") -> "np.ndarray":
-        """Of prompts (N, D), the same shape."""
-        found: np.ndarray = (vectors - self.origin).astype(float) / self.unit
+        """Of prompts (N, D), the places (N, S)."""
+        found: np.ndarray = ((vectors - self.origin) @ self.axes.T).astype(float)
         return found
 
 
@@ -104,9 +107,9 @@ class Levels:
         """Those of probes (N, D) of these tasks, without slopes."""
         return cls(_names(tasks), tuple(_partitions(vectors, seed)), None)
 
-    def with_slopes(self, vectors: "np.ndarray") -> "Levels":
+    def with_slopes(self, vectors: "np.ndarray", seed: int) -> "Levels":
         """The same and slopes, of probes (N, D)."""
-        return replace(self, slopes=Slopes.of(vectors))
+        return replace(self, slopes=Slopes.of(vectors, seed))
 
     @property
     def clusters(self) -> int:
@@ -137,7 +140,7 @@ class Levels:
         task, local, slope = spreads
         clusters = self.clusters - 1 - len(self.tasks)
         each = local / max(len(self.centres), 1)
-        slopes = len(self.slopes.origin) if self.slopes else 0
+        slopes = len(self.slopes.axes) if self.slopes else 0
         variances = [[1.0], [task] * len(self.tasks), [each] * clusters, [slope] * slopes]
         return np.sqrt(np.concatenate(variances))
 

@@ -14,6 +14,7 @@ section 2.1). How far effects spread against the noise is what predicts left-out
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from router.deciding.levels import Design, Levels, Spreads
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 TASK_SPREADS = (0.0, 0.03, 0.1, 0.3, 1.0)
 LOCAL_SPREADS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.6, 2.0)
 SLOPE_SPREADS = (0.05, 0.2, 0.6, 2.0)
+LEAST_LOCAL_SPREAD = 0.02  # of clusters beside slopes, in what is not sure
 FIRST_TASK_SPREAD = 0.1  # while that of clusters is sought
 CHUNK = 4_096  # prompts whose effects' covariances are in memory together
 OVERALL_PRECISION = 1e-6  # of a teacher's overall advantage: as good as not shrunk
@@ -147,25 +149,30 @@ def fit_local(
     task, local, _ = flat.best_of(
         (each, local, 0.0) for each in (TASK_SPREADS if levels.tasks else (0.0,))
     )
-    found = flat.fitted((task, local, 0.0), nothing)
+    spreads = (task, local, 0.0)
     if levels.centres:
-        levels = levels.with_slopes(vectors)
+        levels = levels.with_slopes(vectors, seed)
         steep = _Candidates(levels, levels.design(vectors, tasks), advantages)
-        _, _, slope = steep.best_of((task, local, each) for each in SLOPE_SPREADS)
-        sloped = steep.fitted(steep.best_of([(task, 0.0, slope)]), nothing)
-        if _routes_better(sloped[1].predicted, found[1].predicted, scores):
-            return sloped
-    return found
+        sloped = steep.best_of(
+            (task, each, slope) for each in {local, 0.0} for slope in SLOPE_SPREADS
+        )
+        if _routes_better(steep.left_out(sloped), flat.left_out(spreads), scores):
+            cautious = (task, local or LEAST_LOCAL_SPREAD, sloped[2])
+            return steep.fitted(sloped, cautious, nothing)
+    return flat.fitted(spreads, spreads, nothing)
 
 
-def _routes_better(ours: "np.ndarray", theirs: "np.ndarray", scores: "np.ndarray") -> bool:
-    """Whether the teachers of the highest predictions (N, T) score higher than by others, beyond noise."""
+def _routes_better(ours: "_Tried", theirs: "_Tried", scores: "np.ndarray") -> bool:
+    """Whether the teachers of the highest predictions, of those that were asked, score higher than by others,
+    beyond noise."""
     import numpy as np
 
     rows = np.arange(len(scores))
-    mine, other = scores[rows, ours.argmax(axis=1)], scores[rows, theirs.argmax(axis=1)]
-    both = ~np.isnan(mine + other)
-    return bool(both.any()) and paired_gain(mine[both].tolist(), other[both].tolist()).lo > 0
+    mine, other = (
+        scores[rows, np.nan_to_num(each.predicted, nan=-np.inf).argmax(axis=1)]
+        for each in (ours, theirs)
+    )
+    return paired_gain(mine.tolist(), other.tolist()).lo > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,22 +217,28 @@ class _Candidates:
             self.tried[spreads] = _Tried(predicted, error)
         return self.tried[spreads]
 
-    def fitted(self, spreads: Spreads, nothing: "np.ndarray") -> tuple[LocalModel, LeftOut]:
-        """The model of these; `nothing` is the error (N,) of one without effects but the overall ones."""
+    def fitted(
+        self, spreads: Spreads, cautious: Spreads, nothing: "np.ndarray"
+    ) -> tuple[LocalModel, LeftOut]:
+        """The model of these. Intervals are those of `cautious` ones: a straight line that leaves out clusters
+        is surer of itself than it is right. `nothing` is the error (N,) of a model without effects but the
+        overall ones."""
         import numpy as np
 
         scales = self.levels.scales(spreads)
-        posteriors = tuple(group.posterior(scales) for group in self.groups)
-        effects = np.zeros((len(scales), self.known.shape[1]))
-        for i, (group, posterior) in enumerate(zip(self.groups, posteriors, strict=True)):
-            effects[:, self.posterior_of == i] = group.effects(
-                posterior, self.values[self._cells(i)]
-            )
+        posteriors, effects = [], np.zeros((len(scales), self.known.shape[1]))
+        for i, group in enumerate(self.groups):
+            posterior = group.posterior(scales)
+            values = self.values[self._cells(i)]
+            effects[:, self.posterior_of == i] = group.effects(posterior, values)
+            if cautious != spreads:
+                posterior = group.posterior(self.levels.scales(cautious))
+            posteriors.append(posterior)
         tried = self.left_out(spreads)
         model = LocalModel(
             self.levels,
             effects,
-            posteriors,
+            tuple(posteriors),
             tuple(int(i) for i in self.posterior_of),
             _noise(self.known - tried.predicted),
             spreads,
@@ -247,7 +260,12 @@ class _Group:
     """Teachers that were probed on the same prompts: their normal equations are the same."""
 
     def __init__(self, design: Design, rows: "np.ndarray") -> None:
-        self.design, self.rows, self.gram = design, rows, design.gram()
+        self.design, self.rows = design, rows
+
+    @cached_property
+    def gram(self) -> "np.ndarray":
+        """The products of effects' columns: few probes are left out without it."""
+        return self.design.gram()
 
     def posterior(self, scales: "np.ndarray") -> Posterior:
         import numpy as np
@@ -311,21 +329,15 @@ def _noise(errors: "np.ndarray") -> "np.ndarray":
 def _difficulty(scores: "np.ndarray") -> "np.ndarray":
     """What a prompt (N,) scores over and above its teachers, so that those of hard prompts compare.
 
-    Least squares for prompt plus teacher, which is the prompt's mean where all were asked.
+    Least squares for prompt plus teacher, by the normal equations of teachers: the prompt's mean where all were
+    asked. Teachers that nothing connects, no shared prompt and no third teacher, count as equal on average.
     """
     import numpy as np
 
     asked = ~np.isnan(scores)
-    if asked.all():
-        mean: np.ndarray = scores.mean(axis=1)
-        return mean
-    teachers = np.nanmean(scores, axis=0)
-    teachers -= teachers.mean()
-    for _ in range(50):
-        prompts: np.ndarray = np.nanmean(scores - teachers, axis=1)
-        moved = np.nanmean(scores - prompts[:, None], axis=0)
-        moved -= moved.mean()
-        if np.abs(moved - teachers).max() < 1e-9:
-            break
-        teachers = moved
-    return prompts
+    share = asked / asked.sum(axis=1, keepdims=True)  # of a prompt's mean
+    beyond = np.nan_to_num(scores - np.nanmean(scores, axis=1, keepdims=True)).sum(axis=0)
+    equations = np.diag(asked.sum(axis=0)) - share.T @ asked
+    teachers = np.linalg.lstsq(equations, beyond, rcond=1e-9)[0]
+    found: np.ndarray = np.nanmean(scores - teachers, axis=1)
+    return found

@@ -6,8 +6,8 @@
 
 A task leaves the best single teacher only for one that is better there beyond noise (policy.py). Prompts
 leave their task's teacher for what the local model (local.py) predicts if two things hold on the probes,
-each predicted from the others: effects of tasks and clusters predict the scores better than none, beyond
-noise, and the gain to be expected of following them is above 0. Else every prompt follows its task.
+each predicted from the others: its effects predict the scores better than none, beyond noise, and the gain
+to be expected of following them is above 0. Else every prompt follows its task.
 """
 
 import hashlib
@@ -39,6 +39,7 @@ Unable = Mapping[int, Mapping[str, str]]
 NOBODY: Unable = {}
 
 ARRAYS, FIELDS = "router.safetensors", "router.json"
+ROUTER_FORMAT = 2  # of these files: another one is not read
 
 
 class DamagedRouter(InputError):
@@ -91,8 +92,8 @@ class LocalGain:
 
     `promised` is what the model itself predicts, `measured` what the scores say. `expected` weighs the
     two: the promise is trusted to within its own size, the measurement to within its standard error
-    (the posterior mean of a normal with that prior). `differs` says whether effects of tasks and
-    clusters predict scores better than none, beyond noise.
+    (the posterior mean of a normal with that prior). `differs` says whether the model's effects predict
+    scores better than none, beyond noise.
     """
 
     promised: float
@@ -129,8 +130,9 @@ class Router:
         """The teacher of each prompt: vectors (N, D), which nobody needs without `local`, and tasks.
 
         `unsure` prompts leave their route only where its teacher is unable to take them. Where nobody can, the
-        task's teacher is named.
+        task's teacher is named. Raises InputError where vectors do not go with the tasks or the router.
         """
+        self._check(vectors, tasks)
         routes = self._by_task()
         own = [routes[task].teacher for task in tasks]
         chosen = own if self.local is None else self._nearby(vectors, tasks, own, unable)
@@ -140,10 +142,22 @@ class Router:
                 chosen[row] = next(able, own[row])
         return chosen
 
+    def _check(self, vectors: "np.ndarray | None", tasks: Sequence[str]) -> None:
+        if self.local is None or not self.local.levels.centres:
+            return
+        wanted = (len(tasks), self.local.levels.centres[0].shape[1])
+        given = None if vectors is None else vectors.shape
+        if given != wanted:
+            raise InputError(
+                f"the prompts' vectors are of the shape {given}; with these tasks the router needs {wanted}: "
+                "embed the prompts with the model that embedded the probes."
+            )
+
     def _nearby(
         self, vectors: "np.ndarray | None", tasks: Sequence[str], own: list[str], unable: Unable
     ) -> list[str]:
-        """The teacher of each prompt that the local model expects most of; those of `unsure` ones stay."""
+        """The teacher of each prompt that the local model expects most of; prompts of no task with a route
+        stay."""
         import numpy as np
 
         assert self.local is not None
@@ -152,8 +166,9 @@ class Router:
         for row, cannot in unable.items():
             predicted[row, [i for i, name in enumerate(self.teachers) if name in cannot]] = -np.inf
         best = _best(predicted, own, self.teachers)
+        named = self._named()
         return [
-            teacher if task == UNSURE else self.teachers[i]
+            self.teachers[i] if task in named else teacher
             for teacher, task, i in zip(own, tasks, best, strict=True)
         ]
 
@@ -190,6 +205,10 @@ class Router:
         """The routes; a task that has none goes where `unsure` goes, which is the last one."""
         return defaultdict(lambda: self.routes[-1], {route.task: route for route in self.routes})
 
+    def _named(self) -> set[str]:
+        """The tasks that have routes, besides `unsure`."""
+        return {route.task for route in self.routes} - {UNSURE}
+
     def _gains(
         self,
         vectors: "np.ndarray | None",
@@ -199,7 +218,11 @@ class Router:
         confidence: float,
     ) -> Sequence[Gain | None]:
         """What the first of two teachers should bring over the second on prompts of a task."""
-        if self.local is None or task == UNSURE or not set(teachers) <= set(self.teachers):
+        if (
+            self.local is None
+            or task not in self._named()
+            or not set(teachers) <= set(self.teachers)
+        ):
             return [None] * len(rows)
         assert vectors is not None
         ours, theirs = (self.teachers.index(name) for name in teachers)
@@ -214,6 +237,7 @@ class Router:
             raise InputError(f"{folder} is a file: a router is saved into a folder")
         arrays = save(_arrays_of(self.local) if self.local else {})
         fields = {
+            "format": ROUTER_FORMAT,
             "teachers": self.teachers,
             "routes": [asdict(route) for route in self.routes],
             "guard": self.guard,
@@ -233,6 +257,10 @@ class Router:
 
         try:
             fields = json.loads((folder / FIELDS).read_text("utf-8"))
+            if fields["format"] != ROUTER_FORMAT:
+                raise ValueError(
+                    f"its format is {fields['format']}, this Tutelage reads {ROUTER_FORMAT}"
+                )
             arrays = (folder / ARRAYS).read_bytes()
             if content_key({n: v for n, v in fields.items() if n != "sha256"}) != fields["sha256"]:
                 raise ValueError(f"{FIELDS} was changed")
@@ -349,19 +377,21 @@ def _fields_of(local: LocalModel) -> dict[str, object]:
         "partitions": len(local.levels.centres),
         "posterior_of": local.posterior_of,
         "spreads": local.spreads,
-        "unit": local.levels.slopes.unit if local.levels.slopes else None,
         "probes": local.probes,
     }
 
 
 def _arrays_of(local: LocalModel) -> "dict[str, np.ndarray]":
+    """What is saved, in the order of rows: safetensors writes memory as it lies."""
+    import numpy as np
+
     arrays = {"effects": local.effects, "noise": local.noise}
     arrays |= {f"centres.{i}": centres for i, centres in enumerate(local.levels.centres)}
     if local.levels.slopes:
-        arrays["origin"] = local.levels.slopes.origin
+        arrays |= {"origin": local.levels.slopes.origin, "axes": local.levels.slopes.axes}
     for i, posterior in enumerate(local.posteriors):
         arrays |= {f"scales.{i}": posterior.scales, f"inverse.{i}": posterior.inverse}
-    return arrays
+    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
 
 def _local_from(fields: dict[str, Any], arrays: "dict[str, np.ndarray]") -> LocalModel:
@@ -370,7 +400,7 @@ def _local_from(fields: dict[str, Any], arrays: "dict[str, np.ndarray]") -> Loca
         Posterior(arrays[f"scales.{i}"], arrays[f"inverse.{i}"])
         for i in range(max(fields["posterior_of"]) + 1)
     )
-    slopes = Slopes(arrays["origin"], fields["unit"]) if fields["unit"] else None
+    slopes = Slopes(arrays["origin"], arrays["axes"]) if "axes" in arrays else None
     task, local, slope = fields["spreads"]
     return LocalModel(
         Levels(tuple(fields["tasks"]), centres, slopes),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ledger.keys import content_key, folder_hash
 from router.deciding.classifier import UNSURE
+from router.deciding.router import ROUTER_FORMAT
 from tutelage.buying import cannot_take, limits
 from tutelage.stages.classifying import embedded_windows, labels, vectors_of
 from tutelage.stages.probing import Scores, in_rounds, score_table, usd_per_1000
@@ -26,6 +27,7 @@ ROUTER_FILES = "router.*"
 
 def _route_inputs(workspace: Workspace) -> Any:
     return {
+        "format": ROUTER_FORMAT,
         "probe": workspace.keys["probe"],
         "scores": content_key([workspace.outputs["probe"][part] for part in ("scores", "worth")]),
         "usd": workspace.outputs["probe"]["answer_usd"],

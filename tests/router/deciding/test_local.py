@@ -1,11 +1,13 @@
 """The local model: what it finds where teachers differ by neighbourhood, and what it leaves alone."""
 
+import json
 from typing import Any
 
 import numpy as np
 import pytest
 
 from ledger.errors import InputError
+from ledger.keys import content_key
 from router.deciding import RouteConfig
 from router.deciding.levels import Levels
 from router.deciding.local import _Group, fit_local
@@ -103,7 +105,7 @@ def test_probes_are_left_out_alike_by_effects_and_by_covariance(count: int, slop
     vectors, along = _rising(count, 1)
     levels = Levels(("a", "b"), (np.eye(24)[:8], np.eye(24)[8:24]), None)
     if sloped:
-        levels = levels.with_slopes(vectors)
+        levels = levels.with_slopes(vectors, 0)
     design = levels.design(vectors, ["a", "b", "new", "a"] * (count // 4))
     scales, values = levels.scales((0.1, 0.2, 0.3)), _rising_scores(along, 2)
     left_out = _Group(design, np.arange(count)).left_out(scales, values)
@@ -125,6 +127,29 @@ def test_teachers_that_were_asked_different_prompts_are_compared_fairly():
     best = model.predict(asked, ["all"] * 300).argmax(axis=1)
     assert np.mean(best == there % 2) > 0.95
     assert not np.isnan(left_out.predicted).any()
+
+
+def test_teachers_that_share_few_prompts_are_told_apart_exactly():
+    """One answered the hard half of the prompts, the other the easy one: five prompts are all that connects."""
+    vectors, _ = _places(200, 1)
+    scores = np.full((200, 2), np.nan)
+    scores[:105, 0], scores[100:, 1] = 0.4, 0.7
+    scores[100:105, 0] = 0.9
+    model, _ = fit_local(vectors, ["all"] * 200, scores, seed=0)
+    predicted = model.predict(vectors, ["all"] * 200).mean(axis=0)
+    assert predicted == pytest.approx([0.1, -0.1], abs=0.02)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_gain_covers_the_truth_where_slopes_are_taken(seed: int):
+    vectors, along = _rising(800, seed)
+    model, _ = fit_local(vectors, ["all"] * 800, _rising_scores(along, seed + 50), seed=0)
+    assert model.spreads[2] > 0
+    asked, there = _rising(500, seed + 100)
+    gains = model.gains(asked, "all", 0, 1, 0.95)
+    truths = np.tanh(there / 2)
+    inside = [gain.lo <= truth <= gain.hi for gain, truth in zip(gains, truths, strict=True)]
+    assert np.mean(inside) > 0.9
 
 
 def test_a_gain_covers_the_truth_as_often_as_it_says():
@@ -293,6 +318,33 @@ def test_a_damaged_router_is_told(tmp_path, name, change):
     path = tmp_path / name
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(DamagedRouter, match="fit and save it again"):
+        Router.load(tmp_path)
+
+
+@pytest.mark.parametrize("vectors", [None, np.ones((2, 8)), np.ones((1, 16))])
+def test_vectors_that_do_not_go_with_the_router_are_told(vectors: Any):
+    probes, at = _places(600, 1)
+    router = fit_router(_probed(_scores(at, 2), probes), RouteConfig(), seed=0)
+    with pytest.raises(InputError, match=r"the router needs \(2, 16\)"):
+        router.choose(vectors, ["all", "all"])
+
+
+def test_a_prompt_of_a_task_without_a_route_goes_where_unsure_ones_go():
+    vectors, at = _places(600, 1)
+    router = fit_router(_probed(_scores(at, 2), vectors), RouteConfig(), seed=0)
+    assert router.choose(vectors, ["new"] * 600) == [router.routes[-1].teacher] * 600
+    assert not router.leaving([str(i) for i in range(600)], vectors, ["new"] * 600, 0.95)
+
+
+def test_a_router_of_another_format_is_told(tmp_path):
+    vectors, at = _places(200, 1)
+    fit_router(_probed(_scores(at, 2), vectors), RouteConfig(), seed=0).save(tmp_path)
+    fields = json.loads((tmp_path / "router.json").read_text())
+    del fields["sha256"]
+    fields = {**fields, "format": 1}
+    fields["sha256"] = content_key(fields)
+    (tmp_path / "router.json").write_text(json.dumps(fields))
+    with pytest.raises(DamagedRouter, match="its format is 1"):
         Router.load(tmp_path)
 
 
