@@ -8,8 +8,8 @@ wrong task against the error rate that was asked for. Strengths: simulated probe
 of 95 % intervals that cover it, under the model that the intervals suppose (independent probes; graded ones in
 halves, in fifths, and from two beta distributions), under one that they get wrong (probes in groups of five
 that go right or wrong together half of the time), and where probes are bought one by one, so that who is asked
-what follows from scores. Gains near a prompt: the same for the local model, with effects of its own kind and
-with regions that its clusters do not follow.
+what follows from scores. Gains near a prompt: the same for the local model, with effects of its own kind, with
+teachers that get better along a line, and with regions that its clusters do not follow.
 """
 
 import argparse
@@ -95,8 +95,8 @@ def strengths(n: int, *, in_groups: bool, graded: bool, seed: int) -> float:
 def gains(n: int, regions: str, seed: int) -> float:
     """The share of the local model's intervals that cover the true gain: `n` probes of three teachers.
 
-    `own`: places with effects that are normal, so many that k-means finds them. `other`: the sign of one
-    direction decides, and half of the probes answer by chance alone.
+    `own`: places with effects that are normal, so many that k-means finds them. `line`: each teacher gets
+    better along a direction of its own. `other`: the sign of one direction decides.
     """
     rng = np.random.default_rng([seed, n])
     places = rng.normal(size=(8, 16))
@@ -105,6 +105,8 @@ def gains(n: int, regions: str, seed: int) -> float:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     if regions == "own":
         effects = 0.5 + rng.normal(0, 0.15, (8, 3))[at]
+    elif regions == "line":
+        effects = 0.5 + vectors @ rng.normal(0, 0.5, (16, 3))
     else:
         side = (vectors[:, 0] > 0)[:, None]
         effects = 0.5 + np.where(side, [[0.3, -0.2, 0.0]], [[-0.1, 0.25, 0.0]])
@@ -172,7 +174,11 @@ def main() -> None:
     strata, plain = np.round(100 * np.mean(bought_one_by_one, axis=0), 2).tolist()
     found["strength, bought one by one"] = {"strata": strata, "plain": plain}
     print(f"{'strength, bought one by one':35}{strata:15.1f}, as plain means {plain:.1f}")
-    for regions, kind in (("own", "gain near a prompt"), ("other", "gain near a prompt (wrong)")):
+    for regions, kind in (
+        ("own", "gain near a prompt"),
+        ("line", "gain near a prompt (line)"),
+        ("other", "gain near a prompt (wrong)"),
+    ):
         row = {}
         for n in (150, 600):
             inside = side_by_side(gains, [(n, regions, seed + i) for i in range(WORLDS)])

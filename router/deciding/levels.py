@@ -14,23 +14,23 @@ GRAINS = (8, 16, 32, 64, 128)  # clusters of a partition
 PARTITIONS = 6  # of each grain
 PROBES_PER_CLUSTER = 16  # no finer than this on average
 FEWEST = GRAINS[0] * PROBES_PER_CLUSTER  # probes that make a partition
-MOST_SLOPES = 384
+MOST_SLOPES = 384  # principal axes
 
 Spreads = tuple[float, float, float]  # of tasks, clusters and slopes
 
 
 @dataclass(frozen=True, slots=True)
 class Design:
-    """Which effects belong to which of N prompts, and how strongly: the first C to those that they are
-    numbers of, the last S to all by their slopes."""
+    """Which effects N prompts have: of the first C those of their groups, of the last S all, each as strongly
+    as the prompt lies along its axis."""
 
-    members: "np.ndarray"  # (N, M) int, -1 for none
+    members: "np.ndarray"  # (N, M) int, each group's number, -1 for none
     slopes: "np.ndarray"  # (N, S)
-    clusters: int  # C
+    grouped: int  # C
 
     def only(self, rows: "np.ndarray") -> "Design":
         """That of some prompts."""
-        return Design(self.members[rows], self.slopes[rows], self.clusters)
+        return Design(self.members[rows], self.slopes[rows], self.grouped)
 
     def indicators(self) -> "csr_array":
         """1 for each effect (N, C) that a prompt has."""
@@ -40,14 +40,14 @@ class Design:
         known = self.members >= 0
         starts = np.concatenate([[0], known.sum(axis=1).cumsum()])
         places = self.members[known]
-        shape = (len(self.members), self.clusters)
+        shape = (len(self.members), self.grouped)
         return csr_array((np.ones(len(places)), places, starts), shape=shape)
 
     def sums(self, effects: "np.ndarray") -> "np.ndarray":
         """Each prompt's effects (C + S, T) added up (N, T)."""
-        found: np.ndarray = self.indicators() @ effects[: self.clusters]
+        found: np.ndarray = self.indicators() @ effects[: self.grouped]
         if self.slopes.shape[1]:
-            found += self.slopes @ effects[self.clusters :]
+            found += self.slopes @ effects[self.grouped :]
         return found
 
     def gram(self) -> "np.ndarray":
@@ -62,8 +62,8 @@ class Design:
     def covariance(self, variances: "np.ndarray") -> "np.ndarray":
         """How prompts (N, N) go together, effects having these variances (C + S,)."""
         indicators = self.indicators()
-        found: np.ndarray = ((indicators * variances[: self.clusters]) @ indicators.T).toarray()
-        return found + (self.slopes * variances[self.clusters :]) @ self.slopes.T
+        found: np.ndarray = ((indicators * variances[: self.grouped]) @ indicators.T).toarray()
+        return found + (self.slopes * variances[self.grouped :]) @ self.slopes.T
 
     def weighted(self, values: "np.ndarray") -> "np.ndarray":
         """Values (N, T) summed by effect (C + S, T)."""
@@ -112,8 +112,8 @@ class Levels:
         return replace(self, slopes=Slopes.of(vectors, seed))
 
     @property
-    def clusters(self) -> int:
-        """Effects a teacher besides slopes, C."""
+    def grouped(self) -> int:
+        """Effects a teacher that groups of prompts have, all but slopes: C."""
         return 1 + len(self.tasks) + sum(len(centres) for centres in self.centres)
 
     def design(self, vectors: "np.ndarray", tasks: Sequence[str]) -> Design:
@@ -131,14 +131,14 @@ class Levels:
             columns.append(start + near.argmax(axis=1))
             start += len(centres)
         slopes = self.slopes.along(vectors) if self.slopes else np.zeros((len(vectors), 0))
-        return Design(np.stack(columns, axis=1), slopes, self.clusters)
+        return Design(np.stack(columns, axis=1), slopes, self.grouped)
 
     def scales(self, spreads: Spreads) -> "np.ndarray":
         """The standard deviation (C + S,) of each effect in units of the noise's; 1 for the overall one."""
         import numpy as np
 
         task, local, slope = spreads
-        clusters = self.clusters - 1 - len(self.tasks)
+        clusters = sum(len(centres) for centres in self.centres)
         each = local / max(len(self.centres), 1)
         slopes = len(self.slopes.axes) if self.slopes else 0
         variances = [[1.0], [task] * len(self.tasks), [each] * clusters, [slope] * slopes]

@@ -4,7 +4,7 @@ What a teacher scores on a prompt beyond the mean of all teachers there is taken
 plus an effect of the prompt's task, plus one of each cluster that the prompt lies in, plus noise. The
 clusters are k-means partitions from coarse to fine, each drawn several times, so that a prompt's
 neighbourhood is what it shares clusters with. Where it routes left-out probes better beyond noise, a slope
-along each dimension of the embedding is added, for what rises from one end of the topics to the other.
+along each principal axis of the embeddings is added, for what rises from one end of the topics to the other.
 Effects are normal around 0: each is shrunk by how little was seen of it (best linear unbiased prediction:
 Henderson 1975, Biometrics 31; the posterior of Bayesian linear regression: Rasmussen and Williams 2006,
 section 2.1). How far effects spread against the noise is what predicts left-out probes best, in closed form
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 TASK_SPREADS = (0.0, 0.03, 0.1, 0.3, 1.0)
 LOCAL_SPREADS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.6, 2.0)
 SLOPE_SPREADS = (0.05, 0.2, 0.6, 2.0)
-LEAST_LOCAL_SPREAD = 0.02  # of clusters beside slopes, in what is not sure
+LEAST_LOCAL_SPREAD = 0.02  # of clusters beside slopes, in intervals
 FIRST_TASK_SPREAD = 0.1  # while that of clusters is sought
 CHUNK = 4_096  # prompts whose effects' covariances are in memory together
 OVERALL_PRECISION = 1e-6  # of a teacher's overall advantage: as good as not shrunk
@@ -45,7 +45,7 @@ class Posterior:
         import numpy as np
 
         found = np.empty(len(design.members))
-        clusters = design.clusters
+        grouped = design.grouped
         for start in range(0, len(found), CHUNK):
             rows = np.arange(start, min(start + CHUNK, len(found)))
             part = design.only(rows)
@@ -53,11 +53,10 @@ class Posterior:
             blocks = self.inverse[part.members[:, :, None], part.members[:, None, :]]
             found[rows] = np.einsum("npq,np,nq->n", blocks, scaled, scaled)
             if part.slopes.shape[1]:
-                slopes = part.slopes * self.scales[clusters:]
-                cross = (part.indicators() * self.scales[:clusters]) @ self.inverse[
-                    :clusters, clusters:
-                ]
-                own = slopes @ self.inverse[clusters:, clusters:]
+                slopes = part.slopes * self.scales[grouped:]
+                groups = part.indicators() * self.scales[:grouped]
+                cross = groups @ self.inverse[:grouped, grouped:]
+                own = slopes @ self.inverse[grouped:, grouped:]
                 found[rows] += ((2 * cross + own) * slopes).sum(axis=1)
         return found
 
