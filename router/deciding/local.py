@@ -3,8 +3,8 @@
 What a teacher scores on a prompt beyond the mean of all teachers there is taken as its overall advantage,
 plus an effect of the prompt's task, plus one of each cluster that the prompt lies in, plus noise. The
 clusters are k-means partitions from coarse to fine, each drawn several times, so that a prompt's
-neighbourhood is what it shares clusters with. Where it routes left-out probes better beyond noise, a slope
-along each principal axis of the embeddings is added, for what rises from one end of the topics to the other.
+neighbourhood is what it shares clusters with. Where that serves left-out probes better, a slope along each
+principal axis of the embeddings is added, for what rises from one end of the topics to the other.
 Effects are normal around 0: each is shrunk by how little was seen of it (best linear unbiased prediction:
 Henderson 1975, Biometrics 31; the posterior of Bayesian linear regression: Rasmussen and Williams 2006,
 section 2.1). How far effects spread against the noise is what predicts left-out probes best, in closed form
@@ -28,6 +28,7 @@ TASK_SPREADS = (0.0, 0.03, 0.1, 0.3, 1.0)
 LOCAL_SPREADS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.6, 2.0)
 SLOPE_SPREADS = (0.05, 0.2, 0.6, 2.0)
 LEAST_LOCAL_SPREAD = 0.02  # of clusters beside slopes, in intervals
+ONE_STANDARD_ERROR = 0.68  # as confidence
 FIRST_TASK_SPREAD = 0.1  # while that of clusters is sought
 CHUNK = 4_096  # prompts whose effects' covariances are in memory together
 OVERALL_PRECISION = 1e-6  # of a teacher's overall advantage: as good as not shrunk
@@ -155,23 +156,25 @@ def fit_local(
         sloped = steep.best_of(
             (task, each, slope) for each in {local, 0.0} for slope in SLOPE_SPREADS
         )
-        if _routes_better(steep.left_out(sloped), flat.left_out(spreads), scores):
+        if _is_better(steep.left_out(sloped), flat.left_out(spreads), scores):
             cautious = (task, local or LEAST_LOCAL_SPREAD, sloped[2])
             return steep.fitted(sloped, cautious, nothing)
     return flat.fitted(spreads, spreads, nothing)
 
 
-def _routes_better(ours: "_Tried", theirs: "_Tried", scores: "np.ndarray") -> bool:
-    """Whether the teachers of the highest predictions, of those that were asked, score higher than by others,
-    beyond noise."""
+def _is_better(ours: "_Tried", theirs: "_Tried", scores: "np.ndarray") -> bool:
+    """Whether predictions err less, and the teachers that they put highest, of those that were asked, score
+    higher by more than a standard error."""
     import numpy as np
 
+    if ours.error.mean() >= theirs.error.mean():
+        return False
     rows = np.arange(len(scores))
     mine, other = (
         scores[rows, np.nan_to_num(each.predicted, nan=-np.inf).argmax(axis=1)]
         for each in (ours, theirs)
     )
-    return paired_gain(mine.tolist(), other.tolist()).lo > 0
+    return paired_gain(mine.tolist(), other.tolist(), ONE_STANDARD_ERROR).lo > 0
 
 
 @dataclass(frozen=True, slots=True)
