@@ -55,9 +55,7 @@ class Probed:
     tasks: tuple[str, ...]
     teachers: tuple[str, ...]
     scores: "np.ndarray"  # (N, T), NaN where a teacher was not asked
-    selective: bool = (
-        False  # whether who was asked what followed from scores, as in `allocation: sequential`
-    )
+    selective: bool = False  # whether scores decided who was asked, as in `allocation: sequential`
 
     def only(self, rows: "np.ndarray") -> "Probed":
         """The probes of these numbers."""
